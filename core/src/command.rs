@@ -1,0 +1,519 @@
+//! What can be proposed, what is answered, and what is refused.
+
+use crate::ids::{NodeId, RequestKey, RunId, SessionId, TaskId, Token};
+use crate::run::RunResult;
+use crate::schedule::Schedule;
+use crate::session::Disposition;
+use crate::task::{NextRun, TaskRef, TaskSpec, TaskState};
+use crate::time::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// One entry of the replicated log: many commands, one time stamp.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Entry {
+    /// The term of the proposer; refused when it is not the entry's own.
+    pub term: u64,
+    /// Leader time when it was proposed.
+    pub now: Timestamp,
+    /// In order.
+    pub items: Vec<Item>,
+}
+
+/// A command with its origin.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Item {
+    /// Makes a retry recognisable; absent for the leader's own commands, whose checks make a retry harmless.
+    pub request: Option<RequestKey>,
+    /// Who asked; empty for the leader's own commands.
+    pub principal: String,
+    /// What.
+    pub command: Command,
+}
+
+impl Item {
+    /// Returns a command of the leader's own.
+    pub fn internal(command: Command) -> Self {
+        Self { request: None, principal: String::new(), command }
+    }
+}
+
+/// Everything that changes the state. The order of the variants is on disk: new ones go to the end.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub enum Command {
+    /// Accepts a task. `first` was computed by the leader.
+    Submit {
+        /// The task, with `in` already resolved to `at`.
+        spec: Box<TaskSpec>,
+        /// Its first run time.
+        first: NextRun,
+    },
+    /// Takes a task out: it does not come back.
+    Dequeue {
+        /// Which.
+        task: TaskRef,
+        /// Cancel its live runs too, instead of leaving them.
+        kill: bool,
+    },
+    /// Gives a task a new start.
+    Move {
+        /// Which.
+        task: TaskRef,
+        /// Refused when the task has changed since the leader computed `next`.
+        generation: u64,
+        /// The schedule with its new start.
+        schedule: Schedule,
+        /// The next run time under it.
+        next: NextRun,
+    },
+    /// Creates a run now.
+    Trigger {
+        /// Which.
+        task: TaskRef,
+        /// Given to the run.
+        params: Vec<(String, String)>,
+    },
+    /// Gives a failed or terminated run a new round of tries.
+    Retry {
+        /// Which.
+        run: RunId,
+    },
+    /// Cancels a run in any state that is not terminal.
+    Cancel {
+        /// Which.
+        run: RunId,
+    },
+    /// Stops firing a task.
+    Pause {
+        /// Which.
+        task: TaskRef,
+        /// Resume by itself then.
+        until: Option<Timestamp>,
+        /// For people.
+        note: String,
+    },
+    /// Fires a task again.
+    Resume {
+        /// Which.
+        task: TaskRef,
+        /// Refused when the task has changed since.
+        generation: u64,
+        /// The next run time.
+        next: NextRun,
+    },
+    /// Removes everything that is still in the spool.
+    ClearSpool,
+    /// Shuts the scheduler down: nothing is fired, operations stay in the spool.
+    Shutdown {
+        /// For people.
+        message: String,
+    },
+    /// Starts the scheduler again.
+    Start,
+    /// Works off the oldest operations of the spool.
+    Drain {
+        /// Oldest first, without gaps.
+        items: Vec<DrainItem>,
+    },
+    /// Turns due occurrences into runs and moves the cursors on.
+    Fire {
+        /// Occurrences older than this fell into a time without a leader: late, not missed.
+        leader_since: Timestamp,
+        /// One per task.
+        items: Vec<FireItem>,
+    },
+    /// Makes delayed runs ready.
+    Due {
+        /// Whose delay has passed.
+        runs: Vec<RunId>,
+    },
+    /// Gives ready runs to sessions.
+    Assign {
+        /// In the order of the plan.
+        items: Vec<AssignItem>,
+    },
+    /// Grants the start of an at-most-once attempt.
+    Grant {
+        /// The run.
+        run: RunId,
+        /// The attempt.
+        token: Token,
+        /// Whose.
+        session: SessionId,
+    },
+    /// Reports the end of an attempt.
+    Complete {
+        /// The run.
+        run: RunId,
+        /// The attempt.
+        token: Token,
+        /// How it ended.
+        result: Box<RunResult>,
+    },
+    /// The worker did not start the attempt and will not.
+    Nack {
+        /// The run.
+        run: RunId,
+        /// The attempt.
+        token: Token,
+        /// Why.
+        reason: String,
+    },
+    /// A worker joins, or comes back under the same journal.
+    SessionOpen {
+        /// The worker's name.
+        worker: String,
+        /// Its journal.
+        journal: u128,
+        /// The node it runs in.
+        node: Option<NodeId>,
+        /// Runs it takes at once.
+        slots: u32,
+        /// To be selected by.
+        labels: BTreeMap<String, String>,
+        /// The attempts it holds.
+        held: Vec<(RunId, Token)>,
+    },
+    /// A session's lease is over.
+    SessionExpire {
+        /// Whose.
+        session: SessionId,
+    },
+    /// A worker leaves by itself and holds nothing any more, or asks for no new runs.
+    SessionClose {
+        /// Whose.
+        session: SessionId,
+    },
+    /// Deletes what retention no longer keeps.
+    Retain {
+        /// Ended runs, by age.
+        runs: Vec<RunId>,
+        /// Ended tasks, by age.
+        tasks: Vec<TaskId>,
+        /// Answers whose time has passed, up to this instant.
+        requests_until: Timestamp,
+    },
+}
+
+/// One operation of [`Command::Drain`].
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct DrainItem {
+    /// Its number in the spool.
+    pub seq: u64,
+    /// The run time computed anew.
+    pub next: NextRun,
+}
+
+/// One task of [`Command::Fire`].
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct FireItem {
+    /// Which.
+    pub task: TaskId,
+    /// As the leader saw it.
+    pub generation: u64,
+    /// The occurrence the leader saw as next; must be the task's cursor.
+    pub cursor: Timestamp,
+    /// Occurrences that shall run, ascending, from `cursor` to now.
+    pub runs: Vec<Timestamp>,
+    /// Occurrences that shall not.
+    pub missed: Option<MissedRange>,
+    /// The cursor afterwards.
+    pub next: NextRun,
+}
+
+/// Occurrences that came due and shall not run.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct MissedRange {
+    /// The first of them.
+    pub first: Timestamp,
+    /// The last of them.
+    pub last: Timestamp,
+    /// How many.
+    pub count: u64,
+    /// Why.
+    pub reason: String,
+}
+
+/// One run of [`Command::Assign`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct AssignItem {
+    /// Which.
+    pub run: RunId,
+    /// To whom.
+    pub session: SessionId,
+}
+
+/// An operation in the spool.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct SpoolOp {
+    /// When it was accepted, by leader time.
+    pub accepted_at: Timestamp,
+    /// Who asked.
+    pub principal: String,
+    /// What.
+    pub action: SpoolAction,
+}
+
+/// What an operation in the spool does.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub enum SpoolAction {
+    /// Queue this task, whose record exists.
+    Enqueue(TaskId),
+    /// Take it out.
+    Dequeue {
+        /// Which.
+        task: TaskId,
+        /// Cancel live runs.
+        kill: bool,
+    },
+    /// Give it a new start.
+    Move {
+        /// Which.
+        task: TaskId,
+        /// The schedule with its new start.
+        schedule: Schedule,
+    },
+    /// Run it once.
+    Trigger {
+        /// Which.
+        task: TaskId,
+        /// Given to the run.
+        params: Vec<(String, String)>,
+        /// The request that asked.
+        request: Option<RequestKey>,
+    },
+}
+
+impl SpoolAction {
+    /// Returns the task it is about.
+    pub fn task(&self) -> TaskId {
+        match self {
+            SpoolAction::Enqueue(task)
+            | SpoolAction::Dequeue { task, .. }
+            | SpoolAction::Move { task, .. }
+            | SpoolAction::Trigger { task, .. } => *task,
+        }
+    }
+
+    /// Returns the word used by API and command line.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            SpoolAction::Enqueue(_) => "enqueue",
+            SpoolAction::Dequeue { .. } => "dequeue",
+            SpoolAction::Move { .. } => "move",
+            SpoolAction::Trigger { .. } => "run",
+        }
+    }
+}
+
+/// The answer to a command that was carried out.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub enum Reply {
+    /// Nothing to add.
+    Done,
+    /// A task as it is after `Submit`, `Dequeue`, `Move`, `Pause`, `Resume`.
+    Task {
+        /// Its number.
+        id: TaskId,
+        /// Its name.
+        name: Option<String>,
+        /// Its state.
+        state: TaskState,
+        /// Its next run time.
+        next: NextRun,
+    },
+    /// A run, after `Trigger`, `Retry`, `Cancel`.
+    Run {
+        /// Which; absent when the operation went into the spool.
+        run: Option<RunId>,
+        /// Its task.
+        task: TaskId,
+    },
+    /// How many, after `ClearSpool`, `Due`, `Drain`, `SessionExpire`, `Retain`, and whether more remain.
+    Count {
+        /// Moved or removed.
+        count: u64,
+        /// More of the same remain.
+        more: bool,
+    },
+    /// After `Fire`: how many items took effect, and the runs they created.
+    Fired {
+        /// Runs created, ready or held.
+        runs: Vec<RunId>,
+        /// Items refused because the task had changed.
+        refused: u32,
+    },
+    /// After `Assign`: the token of each item, or nothing when it was refused.
+    Assigned(Vec<Option<Token>>),
+    /// After `Complete`: whether the token was current.
+    Completed {
+        /// False: recorded and flagged as stale.
+        current: bool,
+    },
+    /// After `SessionOpen`.
+    Session {
+        /// The session.
+        id: SessionId,
+        /// What to do with each attempt the worker holds.
+        dispositions: Vec<(RunId, Token, Disposition)>,
+    },
+}
+
+/// A refusal: the same on every replica, and nothing was changed.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, thiserror::Error)]
+pub enum Reject {
+    /// No such task, run or session.
+    #[error("{what} does not exist")]
+    NotFound {
+        /// For example `task 42`.
+        what: String,
+    },
+    /// The name belongs to another task.
+    #[error("name {name:?} is taken by task {by}; choose another name, or dequeue that task first")]
+    NameTaken {
+        /// The name.
+        name: String,
+        /// Its owner.
+        by: TaskId,
+    },
+    /// The task or run is in a state in which this cannot be done.
+    #[error("{what} is {state}; {expected}")]
+    WrongState {
+        /// For example `task 42`.
+        what: String,
+        /// Its state.
+        state: String,
+        /// What would be accepted.
+        expected: String,
+    },
+    /// The task has changed since the caller looked.
+    #[error("task {task} is at generation {actual}, not {expected}; read it again and repeat")]
+    Conflict {
+        /// Which.
+        task: TaskId,
+        /// As the caller saw it.
+        expected: u64,
+        /// As it is.
+        actual: u64,
+    },
+    /// Something in the request is not acceptable.
+    #[error("{field}: {problem}")]
+    Invalid {
+        /// Where.
+        field: String,
+        /// What is wrong, and what would be accepted.
+        problem: String,
+    },
+    /// The request's time has passed: it is refused, not executed.
+    #[error("the request expired at {expired_at}, now is {now}; if its outcome is unknown, look before you repeat it")]
+    RequestExpired {
+        /// Its own expiry.
+        expired_at: Timestamp,
+        /// Leader time.
+        now: Timestamp,
+    },
+    /// A bound is reached: try again later.
+    #[error("{what}; try again in {retry_after_ms} ms")]
+    Overloaded {
+        /// Which bound.
+        what: String,
+        /// When to try again, in milliseconds.
+        retry_after_ms: u64,
+    },
+    /// The token is not the current one of this run.
+    #[error("attempt {token} of run {run} is not current")]
+    StaleAttempt {
+        /// The run.
+        run: RunId,
+        /// The attempt named.
+        token: Token,
+    },
+    /// The session is not live.
+    #[error("session {session} is not live; open a new one")]
+    NoSession {
+        /// Which.
+        session: SessionId,
+    },
+    /// Proposed by a leader of an earlier term: nothing was done, repeat it with the same request id.
+    #[error("proposed in term {proposed}, committed in term {committed}")]
+    WrongTerm {
+        /// Of the proposer.
+        proposed: u64,
+        /// Of the entry.
+        committed: u64,
+    },
+}
+
+/// A hint for the node that holds the duty. Lost ones are found again by the next round.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Effect {
+    /// Something is due at this instant.
+    WakeTicker(Timestamp),
+    /// Something became ready, or a slot became free.
+    WakeDispatcher,
+    /// The spool has operations to drain.
+    WakeDrain,
+    /// Tell the worker to start (at-least-once) or to ask for the grant (at-most-once).
+    StartAttempt {
+        /// Which.
+        run: RunId,
+        /// The attempt.
+        token: Token,
+        /// Whose.
+        session: SessionId,
+    },
+    /// Tell the worker to kill it.
+    Kill {
+        /// Which.
+        run: RunId,
+        /// The attempt.
+        token: Token,
+        /// Whose.
+        session: SessionId,
+    },
+    /// A run changed its state.
+    RunChanged {
+        /// Which.
+        run: RunId,
+    },
+    /// A task changed its state.
+    TaskChanged {
+        /// Which.
+        task: TaskId,
+    },
+    /// A session ended.
+    SessionEnded {
+        /// Which.
+        session: SessionId,
+    },
+}
+
+/// What one command did.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Outcome {
+    /// For the proposer.
+    pub reply: Result<Reply, Reject>,
+    /// For the duties.
+    pub effects: Vec<Effect>,
+}
+
+/// Damage or a disk error below `apply`: the node stops. Never a replicated answer.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Fault {
+    /// The tables could not be read or written.
+    #[error("state tables: {0}")]
+    Storage(String),
+    /// A record does not decode.
+    #[error("state table {table}, key {key}: {problem}")]
+    Damaged {
+        /// Which table.
+        table: &'static str,
+        /// Which key, in hex.
+        key: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// Records contradict each other.
+    #[error("state tables contradict each other: {0}")]
+    Inconsistent(String),
+}

@@ -1,0 +1,54 @@
+//! Every bound of the product that the state machine keeps, each with its reason.
+
+/// Longest task, namespace, label, worker or owner name in bytes: fits an index key many times over.
+pub const NAME_BYTES_MAX: usize = 256;
+/// Most labels a task may carry: each costs an index entry.
+pub const LABELS_MAX: usize = 32;
+/// Longest description or pause note in bytes.
+pub const TEXT_BYTES_MAX: usize = 4 * 1024;
+/// Largest action (argv, environment, body together) in bytes: it is replicated to every node.
+pub const PAYLOAD_BYTES_MAX: usize = 64 * 1024;
+/// The part of a run's output that travels with its result, in bytes.
+pub const OUTPUT_TAIL_BYTES_MAX: usize = 16 * 1024;
+/// Commands in one log entry: bounds the time of one apply.
+pub const ENTRY_COMMANDS_MAX: usize = 1024;
+/// Bytes of commands in one log entry: well below the peers' message limit.
+pub const ENTRY_BYTES_MAX: usize = 1024 * 1024;
+/// Largest single encoded record or entry accepted when decoding; one command may exceed the entry target, never this.
+pub const RECORD_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Items of one `Fire`, `Assign`, `Due`, `Drain` or `Retain`: a round of a leader duty is bounded.
+pub const ROUND_ITEMS_MAX: usize = 512;
+/// Runs of one task that one `Fire` may create.
+pub const FIRE_RUNS_MAX: usize = 64;
+/// Runs of one session that one `SessionExpire` moves.
+pub const EXPIRE_RUNS_MAX: usize = 512;
+/// Runs of one task alive at once (queued behind each other or overlapping); beyond it an occurrence is skipped, visibly.
+pub const LIVE_RUNS_MAX: usize = 1000;
+/// How long answers to requests of the client library are remembered.
+pub const REQUEST_TTL_MS: i64 = 10 * 60 * 1000;
+/// How long answers under a key given by the caller are remembered.
+pub const CALLER_KEY_TTL_MS: i64 = 24 * 60 * 60 * 1000;
+/// Answers remembered at once; at the bound, calls are refused with a retry delay, never forgotten early.
+pub const REQUESTS_MAX: u64 = 20_000_000;
+/// Keys given by callers remembered at once.
+pub const CALLER_KEYS_MAX: u64 = 1_000_000;
+/// Tokens one session may report as held when it opens.
+pub const HELD_TOKENS_MAX: usize = 10_000;
+/// Slots one worker may offer.
+pub const WORKER_SLOTS_MAX: u32 = 10_000;
+/// Losses of workers after which a run fails as `worker_lost`, so that a poisonous task cannot take down worker after worker.
+pub const LOSSES_MAX: u32 = 5;
+/// An occurrence that comes due while there is no leader is late, not missed, up to this age.
+pub const LATE_NOT_MISSED_MS: i64 = 15_000;
+/// Attempts described one by one in a run's record; older ones are only counted.
+pub const ATTEMPTS_KEPT_MAX: usize = 8;
+/// Ledger lines kept per task besides its runs.
+pub const LEDGER_LINES_MAX: u64 = 100;
+/// Parameters of a manual trigger.
+pub const TRIGGER_PARAMS_MAX: usize = 32;
+/// How far ahead of the state's time an instant may lie: 400 years.
+pub const HORIZON_MS: i64 = 400 * 366 * 24 * 60 * 60 * 1000;
+/// Longest duration of a policy: ten years.
+pub const DURATION_MS_MAX: u64 = 10 * 366 * 24 * 60 * 60 * 1000;
+/// Most tries of one run.
+pub const TRIES_MAX: u32 = 1000;

@@ -1,0 +1,229 @@
+//! One occurrence of a task: its states, its attempts, its result.
+
+use crate::ids::{RequestKey, RunId, SessionId, Token};
+use crate::time::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// Why a run exists.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Occurrence {
+    /// Its schedule said so.
+    Scheduled,
+    /// Somebody asked for it, once per request.
+    Manual(Option<RequestKey>),
+}
+
+/// Where a run is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum RunState {
+    /// Due, and free to start.
+    Ready,
+    /// Waits until an instant: a retry delay or *delay me*.
+    Delayed {
+        /// Not before.
+        until: Timestamp,
+    },
+    /// Waits for an earlier run of the same task.
+    Held,
+    /// Given to a session, not yet granted to start (at-most-once only).
+    Assigned {
+        /// The attempt.
+        token: Token,
+        /// The worker's session.
+        session: SessionId,
+    },
+    /// Started, as far as the cluster knows.
+    Running {
+        /// The attempt.
+        token: Token,
+        /// The worker's session.
+        session: SessionId,
+    },
+    /// The session ended after the start of an at-most-once attempt: outcome unknown.
+    Lost {
+        /// The attempt.
+        token: Token,
+    },
+    /// Succeeded.
+    Finished,
+    /// Failed for good.
+    Failed,
+    /// Cancelled.
+    Terminated,
+}
+
+impl RunState {
+    /// Returns the word used by API, command line and docs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            RunState::Ready | RunState::Delayed { .. } | RunState::Held => "PENDING",
+            RunState::Assigned { .. } => "ASSIGNED",
+            RunState::Running { .. } => "RUNNING",
+            RunState::Lost { .. } => "LOST",
+            RunState::Finished => "FINISHED",
+            RunState::Failed => "FAILED",
+            RunState::Terminated => "TERMINATED",
+        }
+    }
+
+    /// Whether the run has ended for good (unless an operator retries it).
+    pub fn is_terminal(self) -> bool {
+        matches!(self, RunState::Finished | RunState::Failed | RunState::Terminated)
+    }
+
+    /// Returns the attempt and the session that hold the run now.
+    pub fn holder(self) -> Option<(Token, SessionId)> {
+        match self {
+            RunState::Assigned { token, session } | RunState::Running { token, session } => Some((token, session)),
+            _ => None,
+        }
+    }
+}
+
+/// One try of a run that ended or is under way.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Attempt {
+    /// Its token; fences late reports.
+    pub token: Token,
+    /// The name of the worker.
+    pub worker: String,
+    /// When it was assigned, by leader time.
+    pub assigned_at: Timestamp,
+    /// How it ended: `success`, `failure`, `worker_lost`, `refused`, `delayed`; absent while under way.
+    pub ended: Option<AttemptEnd>,
+}
+
+/// How an attempt ended.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum AttemptEnd {
+    /// The executor said success.
+    Success,
+    /// The executor said failure.
+    Failure,
+    /// Its session expired: the worker died or was cut off.
+    WorkerLost,
+    /// The worker did not start it.
+    Refused,
+    /// The executor asked for a delay.
+    Delayed,
+    /// Cancelled by an operator or by the overlap policy.
+    Cancelled,
+}
+
+/// What an executor reports when an attempt has ended.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RunResult {
+    /// How it ended.
+    pub verdict: Verdict,
+    /// Exit code of a command, status of an HTTP exchange.
+    pub exit_code: Option<i32>,
+    /// Start by the worker's clock.
+    pub started_at: Timestamp,
+    /// End by the worker's clock.
+    pub ended_at: Timestamp,
+    /// Last bytes of the output, at most [`crate::limits::OUTPUT_TAIL_BYTES_MAX`].
+    pub output_tail: Vec<u8>,
+}
+
+/// The executor's answer as a value: what comes next.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Verdict {
+    /// Done.
+    Success,
+    /// Failed; tries may be left.
+    Failure {
+        /// For people.
+        reason: String,
+    },
+    /// Not now: again after a delay, without using up a try.
+    DelayMe {
+        /// How long, in milliseconds.
+        delay_ms: u64,
+        /// For people.
+        reason: String,
+    },
+    /// Killed because the cluster said so.
+    Cancelled,
+}
+
+/// The record of a run.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Run {
+    /// Its name.
+    pub id: RunId,
+    /// The generation of the task that created it.
+    pub generation: u64,
+    /// Why it exists.
+    pub occurrence: Occurrence,
+    /// When it was to start.
+    pub scheduled_at: Timestamp,
+    /// Copied from the task when it was created: the ready list is ordered by it.
+    pub priority: i8,
+    /// Parameters of a manual trigger, given to the process as `SCHED_PARAM_*`.
+    pub params: Vec<(String, String)>,
+    /// Where it is.
+    pub state: RunState,
+    /// Somebody asked to cancel it while it was running.
+    pub cancelling: bool,
+    /// Tries begun.
+    pub tries: u32,
+    /// Tries begun before the last operator's retry.
+    pub tries_before: u32,
+    /// Workers lost under it.
+    pub losses: u32,
+    /// Attempts ever.
+    pub attempts_count: u32,
+    /// The newest attempts, oldest first.
+    pub attempts: Vec<Attempt>,
+    /// First assignment, by leader time.
+    pub assigned_at: Option<Timestamp>,
+    /// Start of the newest reported attempt.
+    pub started_at: Option<Timestamp>,
+    /// When the run became terminal, by leader time.
+    pub ended_at: Option<Timestamp>,
+    /// Of the newest reported attempt.
+    pub exit_code: Option<i32>,
+    /// Why it is where it is, for people.
+    pub reason: String,
+    /// Of the newest reported attempt.
+    pub output_tail: Vec<u8>,
+    /// Reports that came under a token that was no longer current: an overlap that is shown, not hidden.
+    pub stale_reports: u32,
+}
+
+/// What became of an expected occurrence that got no run of its own, or of a report that came too late.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct LedgerLine {
+    /// When it was written, by leader time.
+    pub at: Timestamp,
+    /// What.
+    pub fact: LedgerFact,
+}
+
+/// See [`LedgerLine`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum LedgerFact {
+    /// Occurrences later than their grace, or dropped by the missed-run policy.
+    Missed {
+        /// The first of them.
+        first: Timestamp,
+        /// The last of them.
+        last: Timestamp,
+        /// How many.
+        count: u64,
+        /// Why.
+        reason: String,
+    },
+    /// One occurrence that was not started on purpose.
+    Skipped {
+        /// Which.
+        scheduled_at: Timestamp,
+        /// Why.
+        reason: String,
+    },
+    /// An operation from the spool that could not be carried out.
+    DrainFailed {
+        /// Why.
+        reason: String,
+    },
+}

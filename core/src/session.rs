@@ -1,0 +1,40 @@
+//! A worker's session, as every replica knows it.
+
+use crate::ids::NodeId;
+use crate::time::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The record of a live session.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Session {
+    /// The worker's name.
+    pub worker: String,
+    /// The worker's journal: another journal is another session.
+    pub journal: u128,
+    /// The node it runs in, when it runs in one.
+    pub node: Option<NodeId>,
+    /// Runs it takes at once.
+    pub slots: u32,
+    /// To be selected by.
+    pub labels: BTreeMap<String, String>,
+    /// When it was opened, by leader time.
+    pub opened_at: Timestamp,
+    /// Runs assigned to it now.
+    pub running: u32,
+    /// Takes no new runs: it is being drained or is expiring.
+    pub closing: bool,
+}
+
+/// What a worker shall do with an attempt it holds, answered when its session is opened again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Disposition {
+    /// It is current: go on.
+    Continue,
+    /// It is current, but to be cancelled.
+    Kill,
+    /// Its result was recorded: forget it.
+    Recorded,
+    /// It is no longer current: kill it and forget it.
+    Stale,
+}

@@ -1,0 +1,438 @@
+//! Keys are built from an enum, never glued: the one place that knows their bytes.
+
+use super::Table;
+use crate::ids::{RequestKey, RunId, SessionId, TaskId, Token};
+use crate::time::Timestamp;
+
+/// What waits in the table of due times.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Waiting {
+    /// A task's next occurrence, or the end of its pause.
+    Task(TaskId),
+    /// A delayed run.
+    Run(RunId),
+}
+
+/// Which index of ended runs or tasks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum TaskOutcome {
+    /// Finished runs.
+    Finished = 1,
+    /// Failed and terminated runs.
+    Failed = 2,
+}
+
+/// The place of a record or of an index entry.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Key<'a> {
+    /// A definition.
+    Task(TaskId),
+    /// A run-time state.
+    Status(TaskId),
+    /// A run.
+    Run(RunId),
+    /// An operation in the spool.
+    Spool(u64),
+    /// Something with a due time.
+    Waiting(Timestamp, Waiting),
+    /// A due run: higher priority first, then older, then by id.
+    Ready(i8, Timestamp, RunId),
+    /// A run held by a session.
+    Running(SessionId, RunId),
+    /// A lost run.
+    Lost(RunId),
+    /// An ended run in the finished or failed index, by end time.
+    Ended(TaskOutcome, Timestamp, RunId),
+    /// An ended run of one task, by outcome and number: retention by count.
+    EndedOfTask(TaskId, TaskOutcome, u64),
+    /// An ended task, by end time: retention by age.
+    EndedTask(Timestamp, TaskId),
+    /// A ledger line.
+    Ledger(TaskId, u64),
+    /// A name.
+    Name(&'a str, &'a str),
+    /// A label of a task.
+    Label(&'a str, &'a str, &'a str, TaskId),
+    /// A session.
+    Session(SessionId),
+    /// The current session of a worker.
+    Worker(&'a str),
+    /// A remembered answer.
+    Request(&'a RequestKey),
+    /// When an answer under a caller's key is dropped.
+    CallerKeyExpiry(Timestamp, &'a str, &'a str),
+    /// The one record of counters.
+    Meta,
+}
+
+/// Order-preserving bytes of a signed number.
+fn time(t: Timestamp) -> [u8; 8] {
+    ((t.as_millis() as u64) ^ (1 << 63)).to_be_bytes()
+}
+
+fn untime(bytes: [u8; 8]) -> Timestamp {
+    Timestamp::from_millis((u64::from_be_bytes(bytes) ^ (1 << 63)) as i64)
+}
+
+fn run(out: &mut Vec<u8>, id: RunId) {
+    out.extend_from_slice(&id.task.0.to_be_bytes());
+    out.extend_from_slice(&id.number.to_be_bytes());
+}
+
+fn session(out: &mut Vec<u8>, id: SessionId) {
+    out.extend_from_slice(&id.0.index.to_be_bytes());
+    out.extend_from_slice(&id.0.position.to_be_bytes());
+}
+
+/// Appends text and a terminator. Names are refused at submit when they hold control characters, so no text contains the terminator.
+fn text(out: &mut Vec<u8>, s: &str) {
+    out.extend_from_slice(s.as_bytes());
+    out.push(0);
+}
+
+const TAG_RUNNING: u8 = 1;
+const TAG_LOST: u8 = 2;
+const TAG_ENDED: u8 = 1;
+const TAG_ENDED_OF_TASK: u8 = 2;
+const TAG_ENDED_TASK: u8 = 3;
+const TAG_WAITING_TASK: u8 = 1;
+const TAG_WAITING_RUN: u8 = 2;
+const TAG_SESSION: u8 = 1;
+const TAG_WORKER: u8 = 2;
+const TAG_CLIENT_REQUEST: u8 = 1;
+const TAG_CALLER_REQUEST: u8 = 2;
+const TAG_CALLER_EXPIRY: u8 = 3;
+
+impl Key<'_> {
+    /// Returns the table the key belongs to.
+    pub fn table(&self) -> Table {
+        match self {
+            Key::Task(_) => Table::Tasks,
+            Key::Status(_) => Table::Status,
+            Key::Run(_) => Table::Runs,
+            Key::Spool(_) => Table::Spool,
+            Key::Waiting(..) => Table::Waiting,
+            Key::Ready(..) => Table::Ready,
+            Key::Running(..) | Key::Lost(_) => Table::Running,
+            Key::Ended(..) | Key::EndedOfTask(..) | Key::EndedTask(..) => Table::Ended,
+            Key::Ledger(..) => Table::Ledger,
+            Key::Name(..) => Table::Names,
+            Key::Label(..) => Table::Labels,
+            Key::Session(_) | Key::Worker(_) => Table::Sessions,
+            Key::Request(_) | Key::CallerKeyExpiry(..) => Table::Requests,
+            Key::Meta => Table::Meta,
+        }
+    }
+
+    /// Returns its bytes; they sort as the enum's documentation says.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(32);
+        match *self {
+            Key::Task(id) | Key::Status(id) => out.extend_from_slice(&id.0.to_be_bytes()),
+            Key::Run(id) => run(&mut out, id),
+            Key::Spool(seq) => out.extend_from_slice(&seq.to_be_bytes()),
+            Key::Waiting(due, what) => {
+                out.extend_from_slice(&time(due));
+                match what {
+                    Waiting::Task(id) => {
+                        out.push(TAG_WAITING_TASK);
+                        out.extend_from_slice(&id.0.to_be_bytes());
+                    }
+                    Waiting::Run(id) => {
+                        out.push(TAG_WAITING_RUN);
+                        run(&mut out, id);
+                    }
+                }
+            }
+            Key::Ready(priority, due, id) => {
+                // Higher priority sorts first: -128..=127 becomes 255..=0.
+                out.push((127 - i16::from(priority)) as u8);
+                out.extend_from_slice(&time(due));
+                run(&mut out, id);
+            }
+            Key::Running(holder, id) => {
+                out.push(TAG_RUNNING);
+                session(&mut out, holder);
+                run(&mut out, id);
+            }
+            Key::Lost(id) => {
+                out.push(TAG_LOST);
+                run(&mut out, id);
+            }
+            Key::Ended(outcome, at, id) => {
+                out.push(TAG_ENDED);
+                out.push(outcome as u8);
+                out.extend_from_slice(&time(at));
+                run(&mut out, id);
+            }
+            Key::EndedOfTask(task, outcome, number) => {
+                out.push(TAG_ENDED_OF_TASK);
+                out.extend_from_slice(&task.0.to_be_bytes());
+                out.push(outcome as u8);
+                out.extend_from_slice(&number.to_be_bytes());
+            }
+            Key::EndedTask(at, task) => {
+                out.push(TAG_ENDED_TASK);
+                out.extend_from_slice(&time(at));
+                out.extend_from_slice(&task.0.to_be_bytes());
+            }
+            Key::Ledger(task, line) => {
+                out.extend_from_slice(&task.0.to_be_bytes());
+                out.extend_from_slice(&line.to_be_bytes());
+            }
+            Key::Name(namespace, name) => {
+                text(&mut out, namespace);
+                text(&mut out, name);
+            }
+            Key::Label(namespace, label, value, task) => {
+                text(&mut out, namespace);
+                text(&mut out, label);
+                text(&mut out, value);
+                out.extend_from_slice(&task.0.to_be_bytes());
+            }
+            Key::Session(id) => {
+                out.push(TAG_SESSION);
+                session(&mut out, id);
+            }
+            Key::Worker(name) => {
+                out.push(TAG_WORKER);
+                text(&mut out, name);
+            }
+            Key::Request(RequestKey::Client { expires_at, nonce }) => {
+                out.push(TAG_CLIENT_REQUEST);
+                out.extend_from_slice(&time(*expires_at));
+                out.extend_from_slice(&nonce.to_be_bytes());
+            }
+            Key::Request(RequestKey::Caller { namespace, key }) => {
+                out.push(TAG_CALLER_REQUEST);
+                text(&mut out, namespace);
+                text(&mut out, key);
+            }
+            Key::CallerKeyExpiry(at, namespace, key) => {
+                out.push(TAG_CALLER_EXPIRY);
+                out.extend_from_slice(&time(at));
+                text(&mut out, namespace);
+                text(&mut out, key);
+            }
+            Key::Meta => out.push(0),
+        }
+        out
+    }
+
+    /// Returns the range of all entries that are due at or before `until`.
+    pub fn waiting_until(until: Timestamp) -> (Vec<u8>, Vec<u8>) {
+        (Vec::new(), time(until.plus_millis(1)).to_vec())
+    }
+
+    /// Returns the range of all runs of a task, from `first` on.
+    pub fn runs_of(task: TaskId, first: u64) -> (Vec<u8>, Vec<u8>) {
+        (Key::Run(RunId { task, number: first }).encode(), (task.0 + 1).to_be_bytes().to_vec())
+    }
+
+    /// Returns the range of all runs held by a session.
+    pub fn running_of(id: SessionId) -> (Vec<u8>, Vec<u8>) {
+        let mut from = vec![TAG_RUNNING];
+        session(&mut from, id);
+        let mut to = vec![TAG_RUNNING];
+        session(&mut to, SessionId(Token { index: id.0.index, position: id.0.position + 1 }));
+        (from, to)
+    }
+
+    /// Returns the range of all runs held by any session.
+    pub fn running_all() -> (Vec<u8>, Vec<u8>) {
+        (vec![TAG_RUNNING], vec![TAG_RUNNING + 1])
+    }
+
+    /// Returns the range of all lost runs.
+    pub fn lost_all() -> (Vec<u8>, Vec<u8>) {
+        (vec![TAG_LOST], vec![TAG_LOST + 1])
+    }
+
+    /// Returns the range of the finished or failed index that ended at or before `until`.
+    pub fn ended_until(outcome: TaskOutcome, until: Timestamp) -> (Vec<u8>, Vec<u8>) {
+        let mut to = vec![TAG_ENDED, outcome as u8];
+        to.extend_from_slice(&time(until.plus_millis(1)));
+        (vec![TAG_ENDED, outcome as u8], to)
+    }
+
+    /// Returns the range of the ended runs of one task with one outcome.
+    pub fn ended_of_task(task: TaskId, outcome: TaskOutcome) -> (Vec<u8>, Vec<u8>) {
+        let mut from = vec![TAG_ENDED_OF_TASK];
+        from.extend_from_slice(&task.0.to_be_bytes());
+        let mut to = from.clone();
+        from.push(outcome as u8);
+        to.push(outcome as u8 + 1);
+        (from, to)
+    }
+
+    /// Returns the range of the tasks that ended at or before `until`.
+    pub fn ended_tasks_until(until: Timestamp) -> (Vec<u8>, Vec<u8>) {
+        let mut to = vec![TAG_ENDED_TASK];
+        to.extend_from_slice(&time(until.plus_millis(1)));
+        (vec![TAG_ENDED_TASK], to)
+    }
+
+    /// Returns the range of a task's ledger lines from number `first` on.
+    pub fn ledger_of(task: TaskId, first: u64) -> (Vec<u8>, Vec<u8>) {
+        (Key::Ledger(task, first).encode(), (task.0 + 1).to_be_bytes().to_vec())
+    }
+
+    /// Returns the range of the tasks with a label, from task `first` on.
+    pub fn label(namespace: &str, label: &str, value: &str, first: TaskId) -> (Vec<u8>, Vec<u8>) {
+        (
+            Key::Label(namespace, label, value, first).encode(),
+            Key::Label(namespace, label, value, TaskId(u64::MAX)).encode(),
+        )
+    }
+
+    /// Returns the range of all sessions.
+    pub fn sessions() -> (Vec<u8>, Vec<u8>) {
+        (vec![TAG_SESSION], vec![TAG_SESSION + 1])
+    }
+
+    /// Returns the range of answers to the client library's requests that expired at or before `until`.
+    pub fn client_requests_until(until: Timestamp) -> (Vec<u8>, Vec<u8>) {
+        let mut to = vec![TAG_CLIENT_REQUEST];
+        to.extend_from_slice(&time(until.plus_millis(1)));
+        (vec![TAG_CLIENT_REQUEST], to)
+    }
+
+    /// Returns the range of expiries of callers' keys at or before `until`.
+    pub fn caller_expiries_until(until: Timestamp) -> (Vec<u8>, Vec<u8>) {
+        let mut to = vec![TAG_CALLER_EXPIRY];
+        to.extend_from_slice(&time(until.plus_millis(1)));
+        (vec![TAG_CALLER_EXPIRY], to)
+    }
+
+    /// Returns the key under which the answer of an expiry entry lies; the two differ in the time they carry.
+    pub fn caller_request_of_expiry(expiry: &[u8]) -> Option<Vec<u8>> {
+        let names = expiry.get(9..)?;
+        let mut key = vec![TAG_CALLER_REQUEST];
+        key.extend_from_slice(names);
+        Some(key)
+    }
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_be_bytes(bytes.get(at..at + 8)?.try_into().ok()?))
+}
+
+fn run_at(bytes: &[u8], at: usize) -> Option<RunId> {
+    Some(RunId { task: TaskId(u64_at(bytes, at)?), number: u64_at(bytes, at + 8)? })
+}
+
+fn time_at(bytes: &[u8], at: usize) -> Option<Timestamp> {
+    Some(untime(bytes.get(at..at + 8)?.try_into().ok()?))
+}
+
+/// Reads a key that is one number.
+pub fn decode_u64(key: &[u8]) -> Option<u64> {
+    if key.len() == 8 { u64_at(key, 0) } else { None }
+}
+
+/// Reads the key of a definition or a run-time state.
+pub fn decode_task(key: &[u8]) -> Option<TaskId> {
+    decode_u64(key).map(TaskId)
+}
+
+/// Reads the key of a run, or the run at the end of a longer key (`Running`, `Lost`).
+pub fn decode_run(key: &[u8]) -> Option<RunId> {
+    run_at(key, key.len().checked_sub(16)?)
+}
+
+/// Reads a key of the waiting queue.
+pub fn decode_waiting(key: &[u8]) -> Option<(Timestamp, Waiting)> {
+    let due = time_at(key, 0)?;
+    let what = match (key.get(8)?, key.len()) {
+        (&TAG_WAITING_TASK, 17) => Waiting::Task(TaskId(u64_at(key, 9)?)),
+        (&TAG_WAITING_RUN, 25) => Waiting::Run(run_at(key, 9)?),
+        _ => return None,
+    };
+    Some((due, what))
+}
+
+/// Reads a key of the ready list.
+pub fn decode_ready(key: &[u8]) -> Option<(i8, Timestamp, RunId)> {
+    if key.len() != 25 {
+        return None;
+    }
+    Some(((127 - i16::from(key[0])) as i8, time_at(key, 1)?, run_at(key, 9)?))
+}
+
+/// Reads the end time and the run of a key of the finished or failed index.
+pub fn decode_ended(key: &[u8]) -> Option<(Timestamp, RunId)> {
+    if key.len() != 26 {
+        return None;
+    }
+    Some((time_at(key, 2)?, run_at(key, 10)?))
+}
+
+/// Reads the task at the end of a key (`Label`, `EndedTask`).
+pub fn decode_label_task(key: &[u8]) -> Option<TaskId> {
+    Some(TaskId(u64_at(key, key.len().checked_sub(8)?)?))
+}
+
+/// Reads the key of a session.
+pub fn decode_session(key: &[u8]) -> Option<SessionId> {
+    if key.len() != 13 || key[0] != TAG_SESSION {
+        return None;
+    }
+    let position = u32::from_be_bytes(key.get(9..13)?.try_into().ok()?);
+    Some(SessionId(Token { index: u64_at(key, 1)?, position }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rid(task: u64, number: u64) -> RunId {
+        RunId { task: TaskId(task), number }
+    }
+
+    #[test]
+    fn keys_sort_by_meaning() {
+        let t = Timestamp::from_millis;
+        let ready = [
+            Key::Ready(100, t(5), rid(9, 1)),
+            Key::Ready(0, t(-5), rid(9, 1)),
+            Key::Ready(0, t(3), rid(1, 1)),
+            Key::Ready(0, t(3), rid(1, 2)),
+            Key::Ready(0, t(4), rid(1, 1)),
+            Key::Ready(-100, t(0), rid(1, 1)),
+        ];
+        let bytes: Vec<_> = ready.iter().map(Key::encode).collect();
+        assert!(bytes.is_sorted(), "{bytes:?}");
+        let waiting = [
+            Key::Waiting(t(-1), Waiting::Run(rid(1, 1))),
+            Key::Waiting(t(0), Waiting::Task(TaskId(7))),
+            Key::Waiting(t(0), Waiting::Run(rid(1, 1))),
+            Key::Waiting(t(1), Waiting::Task(TaskId(1))),
+        ];
+        let bytes: Vec<_> = waiting.iter().map(Key::encode).collect();
+        assert!(bytes.is_sorted());
+        let (from, to) = Key::waiting_until(t(0));
+        assert_eq!(bytes.iter().filter(|k| **k >= from && **k < to).count(), 3);
+    }
+
+    #[test]
+    fn keys_read_back() {
+        let t = Timestamp::from_millis(-77);
+        let key = Key::Ready(-100, t, rid(3, 4)).encode();
+        assert_eq!(decode_ready(&key), Some((-100, t, rid(3, 4))));
+        let key = Key::Waiting(t, Waiting::Run(rid(3, 4))).encode();
+        assert_eq!(decode_waiting(&key), Some((t, Waiting::Run(rid(3, 4)))));
+        let key = Key::Ended(TaskOutcome::Failed, t, rid(3, 4)).encode();
+        assert_eq!(decode_ended(&key), Some((t, rid(3, 4))));
+        let id = SessionId(Token { index: 5, position: 6 });
+        assert_eq!(decode_session(&Key::Session(id).encode()), Some(id));
+        assert_eq!(decode_run(&Key::Running(id, rid(3, 4)).encode()), Some(rid(3, 4)));
+        let caller = RequestKey::Caller { namespace: "n".into(), key: "k".into() };
+        let expiry = Key::CallerKeyExpiry(t, "n", "k").encode();
+        assert_eq!(Key::caller_request_of_expiry(&expiry), Some(Key::Request(&caller).encode()));
+        for len in 0..30 {
+            let junk = vec![1u8; len];
+            let _ = (decode_ready(&junk), decode_waiting(&junk), decode_ended(&junk), decode_run(&junk), decode_session(&junk));
+        }
+    }
+}

@@ -1,0 +1,347 @@
+//! What is wanted: the definition of a task, and its run-time state beside it.
+
+use crate::ids::TaskId;
+use crate::schedule::Schedule;
+use crate::time::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// How a caller names a task.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum TaskRef {
+    /// By its serial number.
+    Id(TaskId),
+    /// By its unique name.
+    Name {
+        /// The namespace, `default` unless said otherwise.
+        namespace: String,
+        /// The name.
+        name: String,
+    },
+}
+
+/// What a user asks for; the part of a task that only `update` and `move` change.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct TaskSpec {
+    /// Names, groups and limits belong to it.
+    pub namespace: String,
+    /// Unique in the namespace while the task is not terminated.
+    pub name: Option<String>,
+    /// Free `key=value` pairs to select by.
+    pub labels: BTreeMap<String, String>,
+    /// Who asked for it.
+    pub owner: String,
+    /// For people.
+    pub description: String,
+    /// When.
+    pub schedule: Schedule,
+    /// What to do.
+    pub action: Action,
+    /// How to treat missed runs, overlap, failures, history.
+    pub policy: Policy,
+}
+
+/// The stored definition of a task.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Task {
+    /// What was asked for.
+    pub spec: TaskSpec,
+    /// When it was accepted, by leader time.
+    pub created_at: Timestamp,
+}
+
+/// What to do when a run starts.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Action {
+    /// Starts a process. Never through a shell unless `argv` names one.
+    Command {
+        /// Program and arguments.
+        argv: Vec<String>,
+        /// Added to the worker's own minimal environment.
+        env: BTreeMap<String, String>,
+        /// Working directory; the worker's own when absent.
+        dir: Option<String>,
+        /// Bytes given on standard input.
+        stdin: Vec<u8>,
+        /// Exit codes that count as success; empty means 0 alone.
+        success_codes: Vec<i32>,
+    },
+    /// Sends an HTTP request.
+    Http {
+        /// Method, upper case.
+        method: String,
+        /// Absolute `http` or `https` address.
+        url: String,
+        /// In the order given; names may repeat.
+        headers: Vec<(String, String)>,
+        /// The body, empty for none.
+        body: Vec<u8>,
+        /// Statuses that count as success; empty means 200 to 299.
+        success_statuses: Vec<u16>,
+        /// How long the whole exchange may take, in milliseconds.
+        timeout_ms: u64,
+    },
+    /// Sleeps, then succeeds or fails as told: for demos and tests.
+    Sample {
+        /// How it ends.
+        succeed: bool,
+        /// How long it takes, in milliseconds.
+        duration_ms: u64,
+        /// Carried along unused, so that the cost of a payload can be measured.
+        payload: Vec<u8>,
+    },
+}
+
+impl Action {
+    /// Returns the name of the executor: `command`, `http` or `sample`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Action::Command { .. } => "command",
+            Action::Http { .. } => "http",
+            Action::Sample { .. } => "sample",
+        }
+    }
+}
+
+/// What to do with occurrences that came due while nobody could start them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub enum Missed {
+    /// None of them runs.
+    Skip,
+    /// The latest runs.
+    #[default]
+    Latest,
+    /// The last `max` run, oldest first.
+    All {
+        /// At most this many.
+        max: u32,
+    },
+}
+
+/// What to do when an occurrence comes due while a run of the same task is alive.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub enum Overlap {
+    /// Both run.
+    Allow,
+    /// The new one is skipped, with a line in the ledger.
+    #[default]
+    Skip,
+    /// One waits; further ones are skipped.
+    QueueOne,
+    /// All wait, in order.
+    QueueAll,
+    /// The running one is cancelled, the new one follows it.
+    Replace,
+}
+
+/// What an unknown outcome means.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Delivery {
+    /// Try again: two starts are better than none.
+    AtLeastOnce,
+    /// Never start twice: an unknown outcome is shown as LOST.
+    AtMostOnce,
+}
+
+/// How often and how fast a failed run is tried again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Tries {
+    /// Tries in all, the first included; at least 1.
+    pub max: u32,
+    /// Before the second try, in milliseconds.
+    pub delay_ms: u64,
+    /// Each further delay is this many hundredths of the one before: 200 doubles it.
+    pub factor_percent: u32,
+    /// No delay is longer, in milliseconds.
+    pub delay_ms_max: u64,
+}
+
+impl Default for Tries {
+    fn default() -> Self {
+        Self { max: 1, delay_ms: 10_000, factor_percent: 200, delay_ms_max: 3_600_000 }
+    }
+}
+
+impl Tries {
+    /// Returns the delay after the try with this number (from 1) failed, in milliseconds.
+    pub fn delay_after(&self, tries_done: u32) -> u64 {
+        let mut delay = u128::from(self.delay_ms);
+        for _ in 1..tries_done.min(64) {
+            delay = (delay * u128::from(self.factor_percent) / 100).min(u128::from(self.delay_ms_max));
+        }
+        u64::try_from(delay.min(u128::from(self.delay_ms_max))).unwrap_or(self.delay_ms_max)
+    }
+}
+
+/// How long ended runs stay readable.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Retention {
+    /// Finished runs kept per task.
+    pub finished_max: u32,
+    /// Failed runs kept per task.
+    pub failed_max: u32,
+    /// Age at which an ended run goes, in milliseconds.
+    pub age_ms_max: u64,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { finished_max: 100, failed_max: 100, age_ms_max: 7 * 24 * 60 * 60 * 1000 }
+    }
+}
+
+/// How a task's runs are treated.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Policy {
+    /// How late an occurrence may start, in milliseconds; older ones are missed.
+    pub grace_ms: u64,
+    /// Which of several occurrences within the grace run.
+    pub missed: Missed,
+    /// Runs of the same task at the same time.
+    pub overlap: Overlap,
+    /// Failed runs.
+    pub tries: Tries,
+    /// Lost runs; absent means by action.
+    pub delivery: Option<Delivery>,
+    /// Longest run in milliseconds, after which its whole process tree is killed.
+    pub time_limit_ms: Option<u64>,
+    /// -100 to 100; among due runs higher first, then older.
+    pub priority: i8,
+    /// History.
+    pub retention: Retention,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            grace_ms: 3_600_000,
+            missed: Missed::default(),
+            overlap: Overlap::default(),
+            tries: Tries::default(),
+            delivery: None,
+            time_limit_ms: None,
+            priority: 0,
+            retention: Retention::default(),
+        }
+    }
+}
+
+/// Where a task is in its life.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub enum TaskState {
+    /// Accepted while the scheduler was shut down, or behind such operations; moved on by `Drain`.
+    Spooled,
+    /// In the waiting queue, or only waiting to be triggered.
+    Queued,
+    /// A run of it is alive.
+    Running,
+    /// A one-shot whose run failed, was missed or lost.
+    Failed,
+    /// A one-shot that succeeded, or a schedule that is exhausted.
+    Finished,
+    /// Dequeued or cancelled.
+    Terminated,
+}
+
+impl TaskState {
+    /// Returns the word used by API, command line and docs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            TaskState::Spooled => "SPOOLED",
+            TaskState::Queued => "QUEUED",
+            TaskState::Running => "RUNNING",
+            TaskState::Failed => "FAILED",
+            TaskState::Finished => "FINISHED",
+            TaskState::Terminated => "TERMINATED",
+        }
+    }
+
+    /// Whether nothing more happens to the task by itself.
+    pub fn is_ended(self) -> bool {
+        matches!(self, TaskState::Failed | TaskState::Finished | TaskState::Terminated)
+    }
+}
+
+impl std::str::FromStr for TaskState {
+    type Err = String;
+
+    /// Reads the word in either case.
+    fn from_str(s: &str) -> Result<Self, String> {
+        const ALL: [TaskState; 6] = [
+            TaskState::Spooled,
+            TaskState::Queued,
+            TaskState::Running,
+            TaskState::Failed,
+            TaskState::Finished,
+            TaskState::Terminated,
+        ];
+        ALL.into_iter().find(|state| state.as_str().eq_ignore_ascii_case(s)).ok_or_else(|| {
+            format!(
+                "{s:?} is not a task state; expected one of {}",
+                ALL.map(TaskState::as_str).join(", ")
+            )
+        })
+    }
+}
+
+/// A pause: the task keeps its place in the tables but is not fired.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Pause {
+    /// For people.
+    pub note: String,
+    /// When it resumes by itself.
+    pub until: Option<Timestamp>,
+    /// Since when, by leader time.
+    pub since: Timestamp,
+}
+
+/// The next run time of a task, as the leader computed it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum NextRun {
+    /// Due then.
+    At(Timestamp),
+    /// The schedule has no further occurrence, or never had one by itself (`manual`).
+    Never,
+    /// The search reached its bound: an alarm, and another search from `retry_at`. Never "finished".
+    GaveUp {
+        /// When to search again.
+        retry_at: Timestamp,
+        /// Nothing was found up to here.
+        searched_until: Timestamp,
+    },
+}
+
+/// The part of a task that changes as it runs.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct TaskStatus {
+    /// Where it is.
+    pub state: TaskState,
+    /// Grows with every change of the definition or the schedule.
+    pub generation: u64,
+    /// Whether the schedule can have more than one occurrence.
+    pub periodic: bool,
+    /// The next occurrence.
+    pub next: NextRun,
+    /// Set while paused.
+    pub pause: Option<Pause>,
+    /// The last occurrence that was fired, skipped or missed.
+    pub last_scheduled: Option<Timestamp>,
+    /// Number of the newest run.
+    pub runs_created: u64,
+    /// Runs not yet terminal that may run now, ascending.
+    pub live: Vec<u64>,
+    /// Runs waiting for the live ones to end, in order.
+    pub held: Vec<u64>,
+    /// Finished runs ever.
+    pub finished: u64,
+    /// Failed, missed and terminated runs ever.
+    pub failed: u64,
+    /// Finished run records kept now.
+    pub finished_kept: u32,
+    /// Failed run records kept now.
+    pub failed_kept: u32,
+    /// Ledger lines ever written; the newest [`crate::limits::LEDGER_LINES_MAX`] are kept.
+    pub ledger_lines: u64,
+    /// When it entered an ended state; for retention.
+    pub ended_at: Option<Timestamp>,
+}
