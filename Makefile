@@ -1,0 +1,50 @@
+# `make demo` shows it working, `make test` proves it, `make verify` is the gate before a push.
+# Everything uses cargo's dev profile (see Cargo.toml), so that the C++ of RocksDB is compiled once.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := help
+.PHONY: help setup build demo test lint verify fix golden bench image smoke
+
+# Where libclang is, when it is not where bindgen looks by itself.
+ENV := . .tools/env;
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+
+setup:
+	@scripts/setup.sh build
+
+build: setup ## compile the workspace
+	@$(ENV) cargo build --locked --workspace --bins
+
+demo: build ## three nodes on this machine, real tasks, a killed leader; KEEP=1 leaves it running
+	@scripts/demo.sh
+
+test: setup ## all tests, with all they need; CI=true turns "cannot run here" into a failure
+	@scripts/setup.sh test
+	$(ENV) scripts/test.sh
+
+lint: setup ## formatting, clippy, dependencies, advisories, documentation; changes nothing
+	@scripts/setup.sh lint
+	$(ENV) scripts/lint.sh
+
+verify: lint test ## the whole gate, before a push
+
+fix: setup ## what a machine can mend: formatting and clippy's suggestions
+	@cargo fmt --all
+	$(ENV) cargo clippy --locked --workspace --all-targets --fix --allow-dirty --allow-staged
+
+golden: setup ## rewrite the golden scripts' expected output; read the diff
+	@$(ENV) UPDATE_GOLDEN=1 cargo test --locked -p sched-core
+	git --no-pager diff --stat -- core/testscripts
+
+bench: build ## the figures in README, measured on this machine
+	@$(ENV) scripts/bench.sh
+
+image: build ## a container image from the binaries built here; BINARIES=build compiles inside the image
+	@deploy/image.sh
+
+smoke: build ## start each form of deployment that can run here, run one task in it, stop it
+	@deploy/smoke.sh

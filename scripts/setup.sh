@@ -1,0 +1,123 @@
+#!/usr/bin/env bash
+# Installs what the machine lacks, and nothing it has. Safe to run again: the second run changes nothing.
+#
+#   scripts/setup.sh build   libclang and a C++ compiler: what `cargo build` needs
+#   scripts/setup.sh lint    cargo-deny and cargo-audit, compiled into .tools/
+#   scripts/setup.sh test    docker, docker-compose, debootstrap and kubectl for the deployment tests
+#
+# As root (or with a sudo that asks no password) packages come from the system's own package manager. Otherwise libclang
+# comes from PyPI into .tools/, and the deployment tests say what they miss.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+TOOLS=$PWD/.tools
+# The last wheel that carries the library for x86-64 and arm64 alike.
+LIBCLANG_WHEEL=libclang==18.1.1
+CARGO_DENY=0.20.2
+CARGO_AUDIT=0.22.2
+
+say() { printf 'setup: %s\n' "$*" >&2; }
+die() { say "$*"; exit 1; }
+
+# Runs a command as root, or fails when nothing makes us root without asking.
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"
+    elif command -v sudo >/dev/null && sudo -n true 2>/dev/null; then sudo -n "$@"
+    else return 1; fi
+}
+
+can_apt() { command -v apt-get >/dev/null && as_root true; }
+
+# Installs Debian packages; the lists are fetched only when the first attempt finds them missing or stale.
+apt_install() {
+    local quiet=(-y -qq --no-install-recommends -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=300)
+    say "installing with apt: $*"
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install "${quiet[@]}" "$@" >/dev/null 2>&1 && return
+    as_root apt-get update -qq >&2 || return 1
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install "${quiet[@]}" "$@" >&2
+}
+
+# bindgen needs the library and the compiler's own headers (stddef.h), which Debian ships in two packages.
+has_system_libclang() {
+    compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' >/dev/null &&
+        compgen -G '/usr/lib/llvm-*/lib/clang/*/include/stddef.h' >/dev/null
+}
+
+# Without root: the library from PyPI, the headers from gcc. Make and the scripts read the two variables from .tools/env.
+local_libclang() {
+    local target=$TOOLS/libclang
+    if ! compgen -G "$target/clang/native/libclang.so" >/dev/null; then
+        command -v python3 >/dev/null && python3 -m pip --version >/dev/null 2>&1 ||
+            die "libclang is missing, this is not root, and python3 with pip is missing too: install libclang-dev (Debian, Ubuntu) or pip"
+        say "installing $LIBCLANG_WHEEL into .tools/libclang"
+        python3 -m pip install --quiet --disable-pip-version-check --no-deps --target "$target" "$LIBCLANG_WHEEL" >&2
+    fi
+    local headers
+    headers=$(gcc -print-file-name=include)
+    printf 'export LIBCLANG_PATH=%q\nexport BINDGEN_EXTRA_CLANG_ARGS=%q\n' "$target/clang/native" "-I$headers" >"$TOOLS/env"
+}
+
+build() {
+    command -v cargo >/dev/null || die "cargo is not on PATH: install Rust from https://rustup.rs and run this again"
+    mkdir -p "$TOOLS"
+    if ! command -v g++ >/dev/null; then
+        can_apt && apt_install g++ || die "no C++ compiler: install g++ (RocksDB is compiled from source)"
+    fi
+    # SETUP_LOCAL=1 takes the way without root on a machine that has it, so that this way can be tried.
+    if [ -z "${SETUP_LOCAL:-}" ]; then
+        if has_system_libclang || { can_apt && apt_install libclang-dev && has_system_libclang; }; then
+            : >"$TOOLS/env"
+            return
+        fi
+    fi
+    # A library the caller points to wins over one of ours.
+    if [ -n "${LIBCLANG_PATH:-}" ] && [ ! -e "$TOOLS/libclang" ]; then
+        : >"$TOOLS/env"
+        return
+    fi
+    local_libclang
+}
+
+# Compiles a cargo subcommand without optimisation: it runs for a second, so compiling it is what counts.
+cargo_tool() {
+    local name=$1 version=$2; shift 2
+    [ "$("$TOOLS/bin/$name" --version 2>/dev/null | awk '{print $2}')" = "$version" ] && return
+    say "compiling $name $version into .tools/ (a few minutes, once)"
+    CARGO_TARGET_DIR=$TOOLS/target CARGO_PROFILE_DEV_DEBUG=0 CARGO_PROFILE_DEV_INCREMENTAL=false \
+        cargo install --quiet --locked --debug --root "$TOOLS" "$name" --version "$version" "$@"
+}
+
+lint() {
+    mkdir -p "$TOOLS"
+    cargo_tool cargo-audit "$CARGO_AUDIT" --no-default-features
+    cargo_tool cargo-deny "$CARGO_DENY"
+    rm -rf "$TOOLS/target"
+}
+
+# What is missing here is for the tests to report: they know which of them needs it.
+test_needs() {
+    local missing=()
+    command -v dockerd >/dev/null || missing+=(docker.io iptables)
+    if ! command -v docker-compose >/dev/null && ! docker compose version >/dev/null 2>&1; then
+        # Ubuntu has both; its first version does not run on its own Python.
+        if apt-cache show docker-compose-v2 >/dev/null 2>&1; then missing+=(docker-compose-v2); else missing+=(docker-compose); fi
+    fi
+    command -v debootstrap >/dev/null || missing+=(debootstrap)
+    command -v kubectl >/dev/null || missing+=(kubernetes-client)
+    python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
+    [ ${#missing[@]} = 0 ] && return
+    if ! can_apt; then
+        say "not root: the deployment tests will miss ${missing[*]}"
+        return
+    fi
+    apt_install "${missing[@]}" || say "could not install ${missing[*]}: the deployment tests that need them will say so"
+}
+
+for part in "${@:-build}"; do
+    case $part in
+        build) build ;;
+        lint) lint ;;
+        test) test_needs ;;
+        *) die "unknown part '$part': expected build, lint or test" ;;
+    esac
+done
