@@ -1,1 +1,335 @@
-//! When a task runs.
+//! When a task runs: schedules, and a search for their next occurrence that seeks instead of walking.
+//!
+//! [`Schedule`] is what is stored. [`Recurrence`] is what it compiles to: it answers "the first occurrence after T" at a cost that
+//! does not depend on how long ago the schedule began. Zone data is handed in through [`Zones`]; nothing here reads a clock, a file
+//! or the environment, and nothing here may be called by `apply`, because zone data differs between hosts.
+
+mod duration;
+mod error;
+
+pub use duration::{format_duration, parse_duration};
+pub use error::ScheduleError;
+
+use crate::time::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// Shortest interval of `every`: below it the cost of starting a run exceeds the interval.
+const EVERY_MS_MIN: i64 = 10;
+/// Longest interval of `every`: a hundred years.
+const EVERY_MS_MAX: i64 = 100 * 366 * 86_400_000;
+
+/// When a task runs, as it is stored in the task and in the log.
+///
+/// The encoding is positional: the order of the variants and of their fields is frozen, new ones go to the end.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Schedule {
+    /// Due at once.
+    Now,
+    /// One shot at an instant.
+    At(Timestamp),
+    /// One shot after a delay; the leader resolves it to [`At`](Self::At) before it is stored, see [`Schedule::resolved`].
+    In {
+        /// The delay from the moment of acceptance, in milliseconds.
+        delay_ms: u64,
+    },
+    /// At a fixed interval of absolute time.
+    Every {
+        /// The interval in milliseconds.
+        every_ms: u64,
+        /// The origin: the first occurrence, from which all others are counted. Never the start of a process.
+        anchor: Timestamp,
+    },
+    /// A cron expression.
+    Cron {
+        /// Five or six fields or an `@` word.
+        expr: String,
+        /// An IANA zone name, usually `UTC`.
+        zone: String,
+        /// What a gap of the local clock does to wall-clock occurrences.
+        dst: DstPolicy,
+    },
+    /// RFC 5545 recurrence rules and dates.
+    Rrule {
+        /// One or more RRULE values; the prefix `RRULE:` is optional.
+        rules: Vec<String>,
+        /// Where the rules begin.
+        dtstart: Timestamp,
+        /// Instants added.
+        rdates: Vec<Timestamp>,
+        /// Instants taken out.
+        exdates: Vec<Timestamp>,
+        /// An IANA zone name, usually `UTC`.
+        zone: String,
+        /// What a gap of the local clock does to wall-clock occurrences.
+        dst: DstPolicy,
+    },
+    /// Only when triggered.
+    Manual,
+}
+
+/// What happens to a wall-clock occurrence that falls into a gap of the local clock.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub enum DstPolicy {
+    /// It moves to the first instant after the gap.
+    #[default]
+    Shift,
+    /// It is left out.
+    Skip,
+}
+
+/// Where zone data comes from: the node hands it in.
+pub trait Zones {
+    /// Returns the zone with this IANA name, if it is known.
+    fn zone(&self, name: &str) -> Option<jiff::tz::TimeZone>;
+}
+
+/// What a search for an occurrence found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Next {
+    /// The occurrence.
+    At(Timestamp),
+    /// There is none, and there never will be.
+    Exhausted,
+    /// The search met its bound: neither an occurrence nor the end was found. Search again later, raise an alarm, never take it
+    /// for the end.
+    GaveUp {
+        /// There is no occurrence up to here.
+        searched_until: Timestamp,
+    },
+}
+
+impl Next {
+    /// Returns the occurrence, if one was found.
+    pub fn at(self) -> Option<Timestamp> {
+        match self {
+            Next::At(at) => Some(at),
+            Next::Exhausted | Next::GaveUp { .. } => None,
+        }
+    }
+}
+
+/// A compiled schedule: answers when it occurs next. Cheap to clone and to keep.
+#[derive(Clone, Debug)]
+pub struct Recurrence {
+    kind: Kind,
+}
+
+#[derive(Clone, Debug)]
+enum Kind {
+    /// Once, this long after acceptance.
+    AfterAcceptance { delay_ms: u64 },
+    /// Once.
+    Once(Timestamp),
+    /// At a fixed interval of absolute time from an origin.
+    Every { every_ms: i64, anchor: Timestamp },
+    /// Never by itself.
+    Manual,
+}
+
+impl Recurrence {
+    /// Compiles a schedule, checking all of it.
+    ///
+    /// `hash_key` is the task's name (its id when it has none): `H` in a cron expression is a hash of it.
+    ///
+    /// # Errors
+    ///
+    /// When the schedule is malformed, exceeds a bound, names an unknown zone, or can never occur.
+    pub fn compile(schedule: &Schedule, hash_key: &str, zones: &dyn Zones) -> Result<Self, ScheduleError> {
+        let _ = (hash_key, zones);
+        let kind = match schedule {
+            Schedule::Now => Kind::AfterAcceptance { delay_ms: 0 },
+            Schedule::In { delay_ms } => Kind::AfterAcceptance { delay_ms: *delay_ms },
+            Schedule::At(at) => Kind::Once(*at),
+            Schedule::Every { every_ms, anchor } => Kind::Every {
+                every_ms: checked_interval(*every_ms)?,
+                anchor: *anchor,
+            },
+            Schedule::Manual => Kind::Manual,
+            Schedule::Cron { .. } | Schedule::Rrule { .. } => {
+                return Err(ScheduleError::invalid(
+                    "schedule",
+                    "form",
+                    "cron or rrule",
+                    "another form for now",
+                ));
+            }
+        };
+        Ok(Self { kind })
+    }
+
+    /// Returns the first occurrence strictly after `after`.
+    pub fn next_after(&self, after: Timestamp) -> Next {
+        match &self.kind {
+            Kind::AfterAcceptance { .. } | Kind::Manual => Next::Exhausted,
+            Kind::Once(at) if *at > after => Next::At(*at),
+            Kind::Once(_) => Next::Exhausted,
+            Kind::Every { every_ms, anchor } => next_multiple(*every_ms, *anchor, after),
+        }
+    }
+
+    /// Returns the first occurrence at or after `from`, the moment a task is accepted.
+    ///
+    /// For [`Schedule::Now`] and [`Schedule::In`] that is `from` and `from` plus the delay; for [`Schedule::At`] the instant itself,
+    /// even when it is past: whether a late one-shot is accepted is the caller's decision.
+    pub fn first_from(&self, from: Timestamp) -> Next {
+        match &self.kind {
+            Kind::AfterAcceptance { delay_ms } => {
+                Next::At(from.plus_millis(i64::try_from(*delay_ms).unwrap_or(i64::MAX)))
+            }
+            Kind::Once(at) => Next::At(*at),
+            Kind::Every { .. } | Kind::Manual => self.next_after(from.plus_millis(-1)),
+        }
+    }
+
+    /// Whether the schedule can have more than one occurrence.
+    pub fn is_periodic(&self) -> bool {
+        matches!(self.kind, Kind::Every { .. })
+    }
+
+    /// Counts the occurrences at or after `from` and before `to`, stopping at `most`.
+    pub fn count_in(&self, from: Timestamp, to: Timestamp, most: u64) -> u64 {
+        let mut found = 0;
+        let mut next = self.next_after(from.plus_millis(-1));
+        while let Next::At(at) = next {
+            if found == most || at >= to {
+                break;
+            }
+            found += 1;
+            next = self.next_after(at);
+        }
+        found
+    }
+
+    /// Returns the last occurrence at or after `from` and before `to`, at the cost of some forty searches.
+    pub fn latest_in(&self, from: Timestamp, to: Timestamp) -> Option<Timestamp> {
+        let within = |after: Timestamp| self.next_after(after).at().filter(|at| *at < to);
+        let mut low = from.plus_millis(-1);
+        let mut latest = within(low)?;
+        let mut high = to;
+        // An occurrence lies after `low` and none from `high` on.
+        while high.millis_since(low) > 1 {
+            let middle = low.plus_millis(high.millis_since(low) / 2);
+            match within(middle) {
+                Some(at) => (low, latest) = (at.plus_millis(-1).max(middle), at),
+                None => high = middle,
+            }
+        }
+        Some(latest)
+    }
+}
+
+/// Returns the interval as a divisor, when it is within its bounds.
+fn checked_interval(every_ms: u64) -> Result<i64, ScheduleError> {
+    match i64::try_from(every_ms) {
+        Ok(ms) if (EVERY_MS_MIN..=EVERY_MS_MAX).contains(&ms) => Ok(ms),
+        _ => Err(ScheduleError::invalid(
+            "every",
+            "interval",
+            &format_duration(every_ms),
+            format!(
+                "{} to {}, for example 5m",
+                format_duration(EVERY_MS_MIN.unsigned_abs()),
+                format_duration(EVERY_MS_MAX.unsigned_abs())
+            ),
+        )),
+    }
+}
+
+/// Returns the first of `anchor`, `anchor + every_ms`, … after `after`.
+fn next_multiple(every_ms: i64, anchor: Timestamp, after: Timestamp) -> Next {
+    if after < anchor {
+        return Next::At(anchor);
+    }
+    let steps = after.millis_since(anchor) / every_ms + 1;
+    match steps
+        .checked_mul(every_ms)
+        .and_then(|ms| ms.checked_add(anchor.as_millis()))
+    {
+        Some(ms) if ms <= Timestamp::MAX.as_millis() => Next::At(Timestamp::from_millis(ms)),
+        _ => Next::Exhausted,
+    }
+}
+
+impl Schedule {
+    /// Returns the schedule with its relative forms resolved at the moment of acceptance, as it is stored: `Now` and `In` become
+    /// [`Schedule::At`].
+    pub fn resolved(self, accepted_at: Timestamp) -> Self {
+        match self {
+            Schedule::Now => Schedule::At(accepted_at),
+            Schedule::In { delay_ms } => {
+                Schedule::At(accepted_at.plus_millis(i64::try_from(delay_ms).unwrap_or(i64::MAX)))
+            }
+            other => other,
+        }
+    }
+
+    /// Whether the schedule can have more than one occurrence.
+    pub fn is_periodic(&self) -> bool {
+        matches!(
+            self,
+            Schedule::Every { .. } | Schedule::Cron { .. } | Schedule::Rrule { .. }
+        )
+    }
+}
+
+/// One line, in the words of the command line: `every 5m`, `cron 0 9 * * 1-5 Europe/Zurich`, `rrule FREQ=DAILY;BYHOUR=9`.
+impl fmt::Display for Schedule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Schedule::Now => f.write_str("now"),
+            Schedule::At(at) => write!(f, "at {at}"),
+            Schedule::In { delay_ms } => write!(f, "in {}", format_duration(*delay_ms)),
+            Schedule::Every { every_ms, anchor } => {
+                write!(f, "every {}", format_duration(*every_ms))?;
+                if *anchor == Timestamp::EPOCH {
+                    Ok(())
+                } else {
+                    write!(f, " from {anchor}")
+                }
+            }
+            Schedule::Cron { expr, zone, dst } => {
+                write!(f, "cron {}", expr.split_whitespace().collect::<Vec<_>>().join(" "))?;
+                write_zone(f, zone, *dst)
+            }
+            Schedule::Rrule {
+                rules,
+                dtstart,
+                rdates,
+                exdates,
+                zone,
+                dst,
+            } => {
+                f.write_str("rrule ")?;
+                for (i, rule) in rules.iter().enumerate() {
+                    write!(
+                        f,
+                        "{}{}",
+                        if i == 0 { "" } else { " + " },
+                        rule.trim().trim_start_matches("RRULE:")
+                    )?;
+                }
+                write!(f, " from {dtstart}")?;
+                if !rdates.is_empty() {
+                    write!(f, " +{} dates", rdates.len())?;
+                }
+                if !exdates.is_empty() {
+                    write!(f, " -{} dates", exdates.len())?;
+                }
+                write_zone(f, zone, *dst)
+            }
+            Schedule::Manual => f.write_str("manual"),
+        }
+    }
+}
+
+/// Writes the zone and the policy for gaps, unless both are the default.
+fn write_zone(f: &mut fmt::Formatter<'_>, zone: &str, dst: DstPolicy) -> fmt::Result {
+    if zone != "UTC" {
+        write!(f, " {zone}")?;
+    }
+    match dst {
+        DstPolicy::Shift => Ok(()),
+        DstPolicy::Skip => f.write_str(" dst=skip"),
+    }
+}
