@@ -34,7 +34,11 @@ pub struct Item {
 impl Item {
     /// Returns a command of the leader's own.
     pub fn internal(command: Command) -> Self {
-        Self { request: None, principal: String::new(), command }
+        Self {
+            request: None,
+            principal: String::new(),
+            command,
+        }
     }
 }
 
@@ -101,8 +105,11 @@ pub enum Command {
         /// The next run time.
         next: NextRun,
     },
-    /// Removes everything that is still in the spool.
-    ClearSpool,
+    /// Removes what is still in the spool, oldest first, in bounded steps.
+    ClearSpool {
+        /// Only operations with smaller numbers: what is accepted while clearing is not cleared.
+        upto: u64,
+    },
     /// Shuts the scheduler down: nothing is fired, operations stay in the spool.
     Shutdown {
         /// For people.

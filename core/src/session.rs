@@ -20,8 +20,6 @@ pub struct Session {
     pub labels: BTreeMap<String, String>,
     /// When it was opened, by leader time.
     pub opened_at: Timestamp,
-    /// Runs assigned to it now.
-    pub running: u32,
     /// Takes no new runs: it is being drained or is expiring.
     pub closing: bool,
 }

@@ -158,7 +158,12 @@ pub struct Tries {
 
 impl Default for Tries {
     fn default() -> Self {
-        Self { max: 1, delay_ms: 10_000, factor_percent: 200, delay_ms_max: 3_600_000 }
+        Self {
+            max: 1,
+            delay_ms: 10_000,
+            factor_percent: 200,
+            delay_ms_max: 3_600_000,
+        }
     }
 }
 
@@ -186,7 +191,11 @@ pub struct Retention {
 
 impl Default for Retention {
     fn default() -> Self {
-        Self { finished_max: 100, failed_max: 100, age_ms_max: 7 * 24 * 60 * 60 * 1000 }
+        Self {
+            finished_max: 100,
+            failed_max: 100,
+            age_ms_max: 7 * 24 * 60 * 60 * 1000,
+        }
     }
 }
 
@@ -275,12 +284,14 @@ impl std::str::FromStr for TaskState {
             TaskState::Finished,
             TaskState::Terminated,
         ];
-        ALL.into_iter().find(|state| state.as_str().eq_ignore_ascii_case(s)).ok_or_else(|| {
-            format!(
-                "{s:?} is not a task state; expected one of {}",
-                ALL.map(TaskState::as_str).join(", ")
-            )
-        })
+        ALL.into_iter()
+            .find(|state| state.as_str().eq_ignore_ascii_case(s))
+            .ok_or_else(|| {
+                format!(
+                    "{s:?} is not a task state; expected one of {}",
+                    ALL.map(TaskState::as_str).join(", ")
+                )
+            })
     }
 }
 
@@ -293,6 +304,28 @@ pub struct Pause {
     pub until: Option<Timestamp>,
     /// Since when, by leader time.
     pub since: Timestamp,
+}
+
+/// How many occurrences a schedule can have by itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum ScheduleKind {
+    /// At most one.
+    OneShot,
+    /// Any number.
+    Periodic,
+    /// None: only when triggered.
+    Manual,
+}
+
+impl ScheduleKind {
+    /// Returns the kind of a schedule.
+    pub fn of(schedule: &Schedule) -> Self {
+        match schedule {
+            Schedule::Now | Schedule::At(_) | Schedule::In { .. } => ScheduleKind::OneShot,
+            Schedule::Every { .. } | Schedule::Cron { .. } | Schedule::Rrule { .. } => ScheduleKind::Periodic,
+            Schedule::Manual => ScheduleKind::Manual,
+        }
+    }
 }
 
 /// The next run time of a task, as the leader computed it.
@@ -318,8 +351,10 @@ pub struct TaskStatus {
     pub state: TaskState,
     /// Grows with every change of the definition or the schedule.
     pub generation: u64,
-    /// Whether the schedule can have more than one occurrence.
-    pub periodic: bool,
+    /// How many occurrences the schedule can have by itself.
+    pub kind: ScheduleKind,
+    /// Copied from the definition, so that firing and completing never read the definition with its payload.
+    pub policy: Policy,
     /// The next occurrence.
     pub next: NextRun,
     /// Set while paused.

@@ -227,7 +227,10 @@ impl Key<'_> {
 
     /// Returns the range of all runs of a task, from `first` on.
     pub fn runs_of(task: TaskId, first: u64) -> (Vec<u8>, Vec<u8>) {
-        (Key::Run(RunId { task, number: first }).encode(), (task.0 + 1).to_be_bytes().to_vec())
+        (
+            Key::Run(RunId { task, number: first }).encode(),
+            (task.0 + 1).to_be_bytes().to_vec(),
+        )
     }
 
     /// Returns the range of all runs held by a session.
@@ -235,7 +238,13 @@ impl Key<'_> {
         let mut from = vec![TAG_RUNNING];
         session(&mut from, id);
         let mut to = vec![TAG_RUNNING];
-        session(&mut to, SessionId(Token { index: id.0.index, position: id.0.position + 1 }));
+        session(
+            &mut to,
+            SessionId(Token {
+                index: id.0.index,
+                position: id.0.position + 1,
+            }),
+        );
         (from, to)
     }
 
@@ -319,7 +328,10 @@ fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
 }
 
 fn run_at(bytes: &[u8], at: usize) -> Option<RunId> {
-    Some(RunId { task: TaskId(u64_at(bytes, at)?), number: u64_at(bytes, at + 8)? })
+    Some(RunId {
+        task: TaskId(u64_at(bytes, at)?),
+        number: u64_at(bytes, at + 8)?,
+    })
 }
 
 fn time_at(bytes: &[u8], at: usize) -> Option<Timestamp> {
@@ -379,7 +391,10 @@ pub fn decode_session(key: &[u8]) -> Option<SessionId> {
         return None;
     }
     let position = u32::from_be_bytes(key.get(9..13)?.try_into().ok()?);
-    Some(SessionId(Token { index: u64_at(key, 1)?, position }))
+    Some(SessionId(Token {
+        index: u64_at(key, 1)?,
+        position,
+    }))
 }
 
 #[cfg(test)]
@@ -387,7 +402,10 @@ mod tests {
     use super::*;
 
     fn rid(task: u64, number: u64) -> RunId {
-        RunId { task: TaskId(task), number }
+        RunId {
+            task: TaskId(task),
+            number,
+        }
     }
 
     #[test]
@@ -427,12 +445,24 @@ mod tests {
         let id = SessionId(Token { index: 5, position: 6 });
         assert_eq!(decode_session(&Key::Session(id).encode()), Some(id));
         assert_eq!(decode_run(&Key::Running(id, rid(3, 4)).encode()), Some(rid(3, 4)));
-        let caller = RequestKey::Caller { namespace: "n".into(), key: "k".into() };
+        let caller = RequestKey::Caller {
+            namespace: "n".into(),
+            key: "k".into(),
+        };
         let expiry = Key::CallerKeyExpiry(t, "n", "k").encode();
-        assert_eq!(Key::caller_request_of_expiry(&expiry), Some(Key::Request(&caller).encode()));
+        assert_eq!(
+            Key::caller_request_of_expiry(&expiry),
+            Some(Key::Request(&caller).encode())
+        );
         for len in 0..30 {
             let junk = vec![1u8; len];
-            let _ = (decode_ready(&junk), decode_waiting(&junk), decode_ended(&junk), decode_run(&junk), decode_session(&junk));
+            let _ = (
+                decode_ready(&junk),
+                decode_waiting(&junk),
+                decode_ended(&junk),
+                decode_run(&junk),
+                decode_session(&junk),
+            );
         }
     }
 }

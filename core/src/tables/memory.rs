@@ -28,7 +28,10 @@ impl MemTables {
                     self.tables.entry(table).or_default().remove(&key);
                 }
                 Change::DeleteRange { table, from, to } => {
-                    self.tables.entry(table).or_default().retain(|key, _| *key < from || *key >= to);
+                    self.tables
+                        .entry(table)
+                        .or_default()
+                        .retain(|key, _| *key < from || *key >= to);
                 }
             }
         }
@@ -36,7 +39,10 @@ impl MemTables {
 
     /// Returns every pair of a table, in order.
     pub fn dump(&self, table: Table) -> Vec<Pair> {
-        self.tables.get(&table).map(|t| t.iter().map(|(k, v)| (k.clone(), v.clone())).collect()).unwrap_or_default()
+        self.tables
+            .get(&table)
+            .map(|t| t.iter().map(|(k, v)| (k.clone(), v.clone())).collect())
+            .unwrap_or_default()
     }
 
     fn range<'a>(
@@ -63,10 +69,16 @@ impl View for MemTables {
     }
 
     fn scan(&self, table: Table, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Pair>, Fault> {
-        Ok(self.range(table, from, to).map(|r| r.take(limit).map(owned).collect()).unwrap_or_default())
+        Ok(self
+            .range(table, from, to)
+            .map(|r| r.take(limit).map(owned).collect())
+            .unwrap_or_default())
     }
 
     fn scan_back(&self, table: Table, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Pair>, Fault> {
-        Ok(self.range(table, from, to).map(|r| r.rev().take(limit).map(owned).collect()).unwrap_or_default())
+        Ok(self
+            .range(table, from, to)
+            .map(|r| r.rev().take(limit).map(owned).collect())
+            .unwrap_or_default())
     }
 }

@@ -6,7 +6,9 @@ mod key;
 mod memory;
 mod staged;
 
-pub use key::{Key, TaskOutcome, Waiting, decode_ended, decode_label_task, decode_ready, decode_run, decode_task, decode_u64};
+pub use key::{
+    Key, TaskOutcome, Waiting, decode_ended, decode_label_task, decode_ready, decode_run, decode_task, decode_u64,
+};
 pub use key::{decode_session, decode_waiting};
 pub use memory::MemTables;
 pub use staged::{Change, Changes, Staged};
@@ -147,9 +149,9 @@ pub struct Meta {
     pub delayed: u64,
     /// Runs whose outcome is unknown.
     pub lost: u64,
-    /// Finished runs ever.
+    /// Runs in the finished index.
     pub finished: u64,
-    /// Failed and terminated runs ever.
+    /// Runs in the failed index: failed and terminated.
     pub failed: u64,
     /// Occurrences that were missed, ever.
     pub missed: u64,

@@ -58,7 +58,12 @@ enum Undo {
 impl<V: View> Staged<V> {
     /// Returns `base` without changes.
     pub fn new(base: V) -> Self {
-        Self { base, overlay: BTreeMap::new(), ranges: Vec::new(), undo: Vec::new() }
+        Self {
+            base,
+            overlay: BTreeMap::new(),
+            ranges: Vec::new(),
+            undo: Vec::new(),
+        }
     }
 
     /// Sets a key.
@@ -121,7 +126,10 @@ impl<V: View> Staged<V> {
 
     /// Returns the staged changes, range deletions first.
     pub fn into_changes(self) -> Changes {
-        let ranges = self.ranges.into_iter().map(|(table, from, to)| Change::DeleteRange { table, from, to });
+        let ranges = self
+            .ranges
+            .into_iter()
+            .map(|(table, from, to)| Change::DeleteRange { table, from, to });
         let keys = self.overlay.into_iter().flat_map(|(table, overlay)| {
             overlay.into_iter().map(move |(key, value)| match value {
                 Some(value) => Change::Put { table, key, value },
@@ -132,7 +140,9 @@ impl<V: View> Staged<V> {
     }
 
     fn in_deleted_range(&self, table: Table, key: &[u8]) -> bool {
-        self.ranges.iter().any(|(t, from, to)| *t == table && key >= from.as_slice() && key < to.as_slice())
+        self.ranges
+            .iter()
+            .any(|(t, from, to)| *t == table && key >= from.as_slice() && key < to.as_slice())
     }
 
     fn merged(&self, table: Table, from: &[u8], to: &[u8], limit: usize, back: bool) -> Result<Vec<Pair>, Fault> {
@@ -140,8 +150,11 @@ impl<V: View> Staged<V> {
             return Ok(Vec::new());
         }
         let bounds = (Bound::Included(from), Bound::Excluded(to));
-        let over: Vec<(&Vec<u8>, &Option<Vec<u8>>)> =
-            self.overlay.get(&table).map(|o| o.range::<[u8], _>(bounds).collect()).unwrap_or_default();
+        let over: Vec<(&Vec<u8>, &Option<Vec<u8>>)> = self
+            .overlay
+            .get(&table)
+            .map(|o| o.range::<[u8], _>(bounds).collect())
+            .unwrap_or_default();
         if over.is_empty() && self.ranges.iter().all(|(t, ..)| *t != table) {
             return if back {
                 self.base.scan_back(table, from, to, limit)
@@ -185,7 +198,11 @@ impl<V: View> Staged<V> {
                 merged.insert(key.clone(), value.clone());
             }
         }
-        Ok(if back { merged.into_iter().rev().take(limit).collect() } else { merged.into_iter().take(limit).collect() })
+        Ok(if back {
+            merged.into_iter().rev().take(limit).collect()
+        } else {
+            merged.into_iter().take(limit).collect()
+        })
     }
 }
 

@@ -1,0 +1,78 @@
+//! `Assign` and `Grant`: a run gets an attempt token and a holder; an at-most-once attempt is granted its start.
+
+use super::ctx::{Ctx, Stop};
+use super::runs::begin_attempt;
+use crate::codec::Kind;
+use crate::command::{AssignItem, Effect, Reject, Reply};
+use crate::ids::{RunId, SessionId, Token};
+use crate::limits;
+use crate::run::RunState;
+use crate::session::Session;
+use crate::tables::{Key, View};
+use crate::task::Delivery;
+use std::collections::BTreeMap;
+
+/// Gives runs to sessions. The plan is older than the state, so each item is checked again; a refused one changes nothing.
+pub(super) fn assign<V: View>(ctx: &mut Ctx<'_, V>, items: &[AssignItem]) -> Result<Reply, Stop> {
+    if ctx.meta.shutdown.is_some() {
+        return Err(super::spool::shut_down());
+    }
+    let mut sessions: BTreeMap<SessionId, Option<Session>> = BTreeMap::new();
+    let mut tokens = Vec::with_capacity(items.len());
+    for item in items.iter().take(limits::ROUND_ITEMS_MAX) {
+        if !sessions.contains_key(&item.session) {
+            let session: Option<Session> = ctx.get(&Key::Session(item.session), Kind::Session)?;
+            sessions.insert(item.session, session.filter(|s| !s.closing));
+        }
+        let Some(Some(session)) = sessions.get(&item.session) else {
+            tokens.push(None);
+            continue;
+        };
+        tokens.push(assign_one(ctx, *item, &session.worker)?);
+    }
+    Ok(Reply::Assigned(tokens))
+}
+
+fn assign_one<V: View>(ctx: &mut Ctx<'_, V>, item: AssignItem, worker: &str) -> Result<Option<Token>, Stop> {
+    let Some(old) = ctx.find_run(item.run)?.filter(|run| run.state == RunState::Ready) else {
+        return Ok(None);
+    };
+    let delivery = ctx
+        .status(item.run.task)?
+        .policy
+        .delivery
+        .unwrap_or(Delivery::AtLeastOnce);
+    let (token, session) = (ctx.new_token(), item.session);
+    let mut new = old.clone();
+    new.state = match delivery {
+        Delivery::AtLeastOnce => RunState::Running { token, session },
+        Delivery::AtMostOnce => RunState::Assigned { token, session },
+    };
+    new.reason = String::new();
+    begin_attempt(&mut new, token, worker, ctx.now());
+    ctx.set_run(item.run, Some(&old), Some(&new));
+    ctx.effect(Effect::StartAttempt {
+        run: item.run,
+        token,
+        session,
+    });
+    Ok(Some(token))
+}
+
+/// Lets an at-most-once attempt start: from here on its outcome is unknown until it is told. A repeat gets the same answer.
+pub(super) fn grant<V: View>(ctx: &mut Ctx<'_, V>, id: RunId, token: Token, session: SessionId) -> Result<Reply, Stop> {
+    let old = ctx.run(id)?;
+    if old.state.holder() != Some((token, session)) || old.cancelling {
+        return Err(Reject::StaleAttempt { run: id, token }.into());
+    }
+    if ctx
+        .get::<Session>(&Key::Session(session), Kind::Session)?
+        .is_none_or(|s| s.closing)
+    {
+        return Err(Reject::NoSession { session }.into());
+    }
+    let mut new = old.clone();
+    new.state = RunState::Running { token, session };
+    ctx.set_run(id, Some(&old), Some(&new));
+    Ok(Reply::Done)
+}

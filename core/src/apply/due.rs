@@ -1,0 +1,25 @@
+//! `Due`: delayed runs whose time has come become ready.
+
+use super::ctx::{Ctx, Stop};
+use crate::command::Reply;
+use crate::ids::RunId;
+use crate::limits;
+use crate::run::RunState;
+use crate::tables::View;
+
+pub(super) fn due<V: View>(ctx: &mut Ctx<'_, V>, runs: &[RunId]) -> Result<Reply, Stop> {
+    let mut count = 0;
+    for id in runs.iter().take(limits::ROUND_ITEMS_MAX) {
+        let Some(old) = ctx.find_run(*id)? else { continue };
+        match old.state {
+            RunState::Delayed { until } if until <= ctx.now() => {
+                let mut new = old.clone();
+                new.state = RunState::Ready;
+                ctx.set_run(*id, Some(&old), Some(&new));
+                count += 1;
+            }
+            _ => {}
+        }
+    }
+    Ok(Reply::Count { count, more: false })
+}

@@ -1,0 +1,143 @@
+//! Sessions of workers: opened, rebound under the same journal, expired, closed.
+
+use super::complete::lose;
+use super::ctx::{Ctx, Stop};
+use crate::codec::Kind;
+use crate::command::{Effect, Fault, Reject, Reply};
+use crate::ids::{RunId, SessionId, Token};
+use crate::limits;
+use crate::run::{AttemptEnd, Run, RunState};
+use crate::session::{Disposition, Session};
+use crate::tables::{Key, Table, View, decode_run};
+
+/// Opens a session, or rebinds the live one of the same journal, and says what to do with each attempt the worker holds.
+///
+/// Under another journal the old session stays until its lease is over: its processes may still run.
+pub(super) fn open<V: View>(ctx: &mut Ctx<'_, V>, session: Session, held: &[(RunId, Token)]) -> Result<Reply, Stop> {
+    let worker_key = session.worker.clone();
+    let current: Option<SessionId> = ctx.get(&Key::Worker(&worker_key), Kind::WorkerEntry)?;
+    let rebound = match current {
+        Some(id) => ctx
+            .get::<Session>(&Key::Session(id), Kind::Session)?
+            .filter(|live| live.journal == session.journal && !live.closing)
+            .map(|live| (id, live)),
+        None => None,
+    };
+    let id = match rebound {
+        Some((id, live)) => {
+            ctx.put(
+                &Key::Session(id),
+                Kind::Session,
+                &Session {
+                    opened_at: live.opened_at,
+                    ..session
+                },
+            );
+            id
+        }
+        None => {
+            let id = SessionId(ctx.new_token());
+            ctx.put(&Key::Session(id), Kind::Session, &session);
+            ctx.put(&Key::Worker(&worker_key), Kind::WorkerEntry, &id);
+            id
+        }
+    };
+    let mut dispositions = Vec::with_capacity(held.len().min(limits::HELD_TOKENS_MAX));
+    for (run, token) in held.iter().take(limits::HELD_TOKENS_MAX) {
+        let disposition = dispose(ctx.find_run(*run)?.as_ref(), *token, id);
+        dispositions.push((*run, *token, disposition));
+    }
+    ctx.effect(Effect::WakeDispatcher);
+    Ok(Reply::Session { id, dispositions })
+}
+
+fn dispose(run: Option<&Run>, token: Token, session: SessionId) -> Disposition {
+    let Some(run) = run else { return Disposition::Stale };
+    if run.state.holder() == Some((token, session)) {
+        return if run.cancelling {
+            Disposition::Kill
+        } else {
+            Disposition::Continue
+        };
+    }
+    if run.state == (RunState::Lost { token }) {
+        // The worker came back and still runs it: let it end and report.
+        return Disposition::Continue;
+    }
+    let recorded = run.attempts.iter().any(|attempt| {
+        attempt.token == token && !matches!(attempt.ended, None | Some(AttemptEnd::WorkerLost | AttemptEnd::Refused))
+    });
+    if recorded {
+        Disposition::Recorded
+    } else {
+        Disposition::Stale
+    }
+}
+
+/// Takes the runs of a session whose lease is over, in bounded steps; the session goes with the last of them.
+pub(super) fn expire<V: View>(ctx: &mut Ctx<'_, V>, id: SessionId) -> Result<Reply, Stop> {
+    let mut session = live(ctx, id)?;
+    let (from, to) = Key::running_of(id);
+    let held = ctx
+        .staged
+        .scan(Table::Running, &from, &to, limits::EXPIRE_RUNS_MAX + 1)?;
+    let more = held.len() > limits::EXPIRE_RUNS_MAX;
+    let mut count = 0;
+    for (key, _) in held.iter().take(limits::EXPIRE_RUNS_MAX) {
+        let run = decode_run(key).ok_or_else(|| Fault::Inconsistent("key of the running list".into()))?;
+        let old = ctx
+            .find_run(run)?
+            .ok_or_else(|| Fault::Inconsistent(format!("running run {run} has no record")))?;
+        let Some((token, _)) = old.state.holder() else {
+            return Err(Fault::Inconsistent(format!("run {run} is listed as running")).into());
+        };
+        let old_status = ctx.status(run.task)?;
+        let mut status = old_status.clone();
+        lose(
+            ctx,
+            &mut status,
+            &old,
+            old.clone(),
+            token,
+            "the session of its worker expired",
+        )?;
+        ctx.set_status(run.task, Some(&old_status), Some(&status));
+        count += 1;
+    }
+    if more {
+        session.closing = true;
+        ctx.put(&Key::Session(id), Kind::Session, &session);
+    } else {
+        remove(ctx, id, &session)?;
+    }
+    Ok(Reply::Count { count, more })
+}
+
+/// A worker leaves by itself: no new runs for it; it goes when it holds none.
+pub(super) fn close<V: View>(ctx: &mut Ctx<'_, V>, id: SessionId) -> Result<Reply, Stop> {
+    let mut session = live(ctx, id)?;
+    let (from, to) = Key::running_of(id);
+    let more = !ctx.staged.scan(Table::Running, &from, &to, 1)?.is_empty();
+    if more {
+        session.closing = true;
+        ctx.put(&Key::Session(id), Kind::Session, &session);
+    } else {
+        remove(ctx, id, &session)?;
+    }
+    Ok(Reply::Count { count: 0, more })
+}
+
+fn live<V: View>(ctx: &Ctx<'_, V>, id: SessionId) -> Result<Session, Stop> {
+    ctx.get(&Key::Session(id), Kind::Session)?
+        .ok_or_else(|| Reject::NoSession { session: id }.into())
+}
+
+fn remove<V: View>(ctx: &mut Ctx<'_, V>, id: SessionId, session: &Session) -> Result<(), Fault> {
+    ctx.delete(&Key::Session(id));
+    let worker = Key::Worker(&session.worker);
+    if ctx.get::<SessionId>(&worker, Kind::WorkerEntry)? == Some(id) {
+        ctx.delete(&worker);
+    }
+    ctx.effect(Effect::SessionEnded { session: id });
+    Ok(())
+}

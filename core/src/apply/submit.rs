@@ -1,0 +1,117 @@
+//! `Submit`: accepts a task, into the waiting queue or behind others into the spool.
+
+use super::ctx::{Ctx, Stop};
+use super::runs::{NewRun, Place};
+use crate::codec::Kind;
+use crate::command::{Effect, Reject, Reply, SpoolAction};
+use crate::ids::TaskId;
+use crate::run::Occurrence;
+use crate::schedule::Schedule;
+use crate::tables::{Key, View};
+use crate::task::{NextRun, ScheduleKind, Task, TaskSpec, TaskState, TaskStatus};
+
+pub(super) fn submit<V: View>(
+    ctx: &mut Ctx<'_, V>,
+    principal: &str,
+    spec: &TaskSpec,
+    first: NextRun,
+) -> Result<Reply, Stop> {
+    let id = TaskId(ctx.meta.last_task + 1);
+    if let Some(name) = &spec.name {
+        let key = Key::Name(&spec.namespace, name);
+        if let Some(by) = ctx.get(&key, Kind::NameEntry)? {
+            return Err(Reject::NameTaken { name: name.clone(), by }.into());
+        }
+        ctx.put(&key, Kind::NameEntry, &id);
+    }
+    ctx.meta.last_task = id.0;
+    let task = Task {
+        spec: spec.clone(),
+        created_at: ctx.now(),
+    };
+    ctx.put(&Key::Task(id), Kind::Task, &task);
+    for (label, value) in &spec.labels {
+        ctx.put_key(&Key::Label(&spec.namespace, label, value, id));
+    }
+    let mut status = new_status(spec, first);
+    if ctx.spooling() {
+        ctx.set_status(id, None, Some(&status));
+        ctx.spool(principal, SpoolAction::Enqueue(id));
+    } else {
+        queue(ctx, id, &mut status, &spec.schedule, first);
+        ctx.set_status(id, None, Some(&status));
+    }
+    Ok(reply(id, spec.name.clone(), &status))
+}
+
+fn new_status(spec: &TaskSpec, next: NextRun) -> TaskStatus {
+    TaskStatus {
+        state: TaskState::Spooled,
+        generation: 1,
+        kind: ScheduleKind::of(&spec.schedule),
+        policy: spec.policy.clone(),
+        next,
+        pause: None,
+        last_scheduled: None,
+        runs_created: 0,
+        live: Vec::new(),
+        held: Vec::new(),
+        finished: 0,
+        failed: 0,
+        finished_kept: 0,
+        failed_kept: 0,
+        ledger_lines: 0,
+        ended_at: None,
+    }
+}
+
+/// Moves a task from the spool into the waiting queue, or at once to the ready list when it is due now. The caller writes `status`.
+pub(super) fn queue<V: View>(
+    ctx: &mut Ctx<'_, V>,
+    id: TaskId,
+    status: &mut TaskStatus,
+    schedule: &Schedule,
+    next: NextRun,
+) {
+    status.state = TaskState::Queued;
+    status.next = next;
+    // A pause set while it was in the spool holds it back; `resume` lets it go.
+    if *schedule == Schedule::Now && status.pause.is_none() {
+        let now = ctx.now();
+        status.next = NextRun::Never;
+        status.last_scheduled = Some(now);
+        let new = NewRun {
+            occurrence: Occurrence::Scheduled,
+            scheduled_at: now,
+            params: Vec::new(),
+        };
+        ctx.create_run(id, status, new, Place::Ready);
+        status.state = TaskState::Running;
+    }
+}
+
+/// The answer that shows a task.
+pub(super) fn reply(id: TaskId, name: Option<String>, status: &TaskStatus) -> Reply {
+    Reply::Task {
+        id,
+        name,
+        state: status.state,
+        next: status.next,
+    }
+}
+
+impl<V: View> Ctx<'_, V> {
+    /// Appends an operation to the spool.
+    pub(super) fn spool(&mut self, principal: &str, action: SpoolAction) {
+        let op = crate::command::SpoolOp {
+            accepted_at: self.now(),
+            principal: principal.to_owned(),
+            action,
+        };
+        self.put(&Key::Spool(self.meta.spool_tail), Kind::SpoolOp, &op);
+        self.meta.spool_tail += 1;
+        if self.meta.shutdown.is_none() {
+            self.effect(Effect::WakeDrain);
+        }
+    }
+}

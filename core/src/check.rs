@@ -1,0 +1,357 @@
+//! Every invariant of the state, one function each. Reads all of it: for tests, the simulation and an operator's check.
+
+use crate::apply::{decode_record, index_of_run, index_of_task};
+use crate::codec::Kind;
+use crate::command::{Fault, SpoolOp};
+use crate::ids::{RunId, TaskId};
+use crate::run::{Run, RunState};
+use crate::session::Session;
+use crate::tables::{Key, Meta, Table, View, decode_run, decode_session, decode_task, decode_u64};
+use crate::task::{Task, TaskState, TaskStatus};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// All records of a state, decoded.
+struct State {
+    meta: Meta,
+    tasks: BTreeMap<TaskId, Task>,
+    statuses: BTreeMap<TaskId, TaskStatus>,
+    runs: BTreeMap<RunId, Run>,
+    spool: BTreeMap<u64, SpoolOp>,
+    sessions: BTreeMap<crate::ids::SessionId, Session>,
+    indexes: BTreeMap<Table, BTreeSet<Vec<u8>>>,
+}
+
+/// Returns what contradicts an invariant, in words; empty when the state is sound.
+///
+/// # Errors
+/// When the tables cannot be read or a record does not decode.
+pub fn check(view: &impl View) -> Result<Vec<String>, Fault> {
+    let state = State::read(view)?;
+    let mut findings = Vec::new();
+    for invariant in INVARIANTS {
+        invariant(&state, &mut findings);
+    }
+    Ok(findings)
+}
+
+type Invariant = fn(&State, &mut Vec<String>);
+
+const INVARIANTS: [Invariant; 9] = [
+    every_record_is_in_its_index,
+    every_index_entry_has_its_record,
+    counters_count_records,
+    live_and_held_runs_are_exactly_those_not_ended,
+    held_runs_wait_for_a_live_one,
+    task_states_fit_their_runs,
+    running_runs_have_a_live_session,
+    spool_is_without_gaps,
+    names_belong_to_one_task,
+];
+
+/// A task or run is listed exactly where its record says.
+fn every_record_is_in_its_index(state: &State, findings: &mut Vec<String>) {
+    let mut expect = |key: Key<'_>, what: String| {
+        if !state.has(&key) {
+            findings.push(format!("{what} is missing from table {}", key.table().name()));
+        }
+    };
+    for (id, status) in &state.statuses {
+        if let Some(key) = index_of_task(*id, status) {
+            expect(key, format!("task {id}"));
+        }
+    }
+    for (id, run) in &state.runs {
+        for key in index_of_run(run).into_iter().flatten() {
+            expect(key, format!("run {id}"));
+        }
+    }
+    for (id, task) in &state.tasks {
+        for (label, value) in &task.spec.labels {
+            expect(
+                Key::Label(&task.spec.namespace, label, value, *id),
+                format!("label {label} of task {id}"),
+            );
+        }
+    }
+}
+
+/// No index lists what its record does not claim.
+fn every_index_entry_has_its_record(state: &State, findings: &mut Vec<String>) {
+    let mut expected: BTreeMap<Table, BTreeSet<Vec<u8>>> = BTreeMap::new();
+    let tasks = state
+        .statuses
+        .iter()
+        .filter_map(|(id, status)| index_of_task(*id, status));
+    let runs = state
+        .runs
+        .values()
+        .flat_map(|run| index_of_run(run).into_iter().flatten());
+    for key in tasks.chain(runs) {
+        expected.entry(key.table()).or_default().insert(key.encode());
+    }
+    for table in [Table::Waiting, Table::Ready, Table::Running, Table::Ended] {
+        let empty = BTreeSet::new();
+        let claimed = expected.get(&table).unwrap_or(&empty);
+        for key in state.index(table).difference(claimed) {
+            findings.push(format!(
+                "table {} lists {key:02x?}, which no record claims",
+                table.name()
+            ));
+        }
+    }
+}
+
+/// The counters that `status` shows are the numbers of records.
+fn counters_count_records(state: &State, findings: &mut Vec<String>) {
+    let runs = |wanted: fn(&RunState) -> bool| state.runs.values().filter(|run| wanted(&run.state)).count() as u64;
+    let waiting = state
+        .statuses
+        .iter()
+        .filter(|(id, status)| matches!(index_of_task(**id, status), Some(Key::Waiting(..))))
+        .count() as u64;
+    let meta = &state.meta;
+    let counts = [
+        ("tasks", meta.tasks, state.statuses.len() as u64),
+        ("waiting", meta.waiting, waiting),
+        ("ready", meta.ready, runs(|s| matches!(s, RunState::Ready))),
+        (
+            "delayed",
+            meta.delayed,
+            runs(|s| matches!(s, RunState::Delayed { .. } | RunState::Held)),
+        ),
+        ("running", meta.running, runs(|s| s.holder().is_some())),
+        ("lost", meta.lost, runs(|s| matches!(s, RunState::Lost { .. }))),
+        ("finished", meta.finished, runs(|s| matches!(s, RunState::Finished))),
+        (
+            "failed",
+            meta.failed,
+            runs(|s| matches!(s, RunState::Failed | RunState::Terminated)),
+        ),
+        ("spooled", meta.spooled(), state.spool.len() as u64),
+    ];
+    for (name, counted, actual) in counts {
+        if counted != actual {
+            findings.push(format!("counter {name} is {counted}, the tables hold {actual}"));
+        }
+    }
+    for (id, status) in &state.statuses {
+        let of_task = |wanted: fn(&RunState) -> bool| {
+            let range = RunId { task: *id, number: 0 }..=RunId {
+                task: *id,
+                number: u64::MAX,
+            };
+            state.runs.range(range).filter(|(_, run)| wanted(&run.state)).count() as u32
+        };
+        let finished = of_task(|s| matches!(s, RunState::Finished));
+        let failed = of_task(|s| matches!(s, RunState::Failed | RunState::Terminated));
+        if (finished, failed) != (status.finished_kept, status.failed_kept) {
+            findings.push(format!(
+                "task {id} counts {}+{} ended runs, the table holds {finished}+{failed}",
+                status.finished_kept, status.failed_kept
+            ));
+        }
+    }
+}
+
+/// A run that has not ended is in exactly one of its task's two lists; one that has is in neither.
+fn live_and_held_runs_are_exactly_those_not_ended(state: &State, findings: &mut Vec<String>) {
+    let mut listed: BTreeMap<RunId, bool> = BTreeMap::new();
+    for (id, status) in &state.statuses {
+        let lists = status
+            .live
+            .iter()
+            .map(|n| (*n, false))
+            .chain(status.held.iter().map(|n| (*n, true)));
+        for (number, held) in lists {
+            if listed.insert(RunId { task: *id, number }, held).is_some() {
+                findings.push(format!("run {id}:{number} is listed twice by its task"));
+            }
+        }
+    }
+    for (id, run) in &state.runs {
+        let expected = match run.state {
+            state if state.is_terminal() => None,
+            RunState::Held => Some(true),
+            _ => Some(false),
+        };
+        if listed.remove(id) != expected {
+            findings.push(format!(
+                "run {id} is {} but its task does not list it so",
+                run.state.as_str()
+            ));
+        }
+    }
+    for id in listed.keys() {
+        findings.push(format!("run {id} is listed by its task but has no record"));
+    }
+}
+
+/// Nothing waits for nothing: a held run has a live one before it.
+fn held_runs_wait_for_a_live_one(state: &State, findings: &mut Vec<String>) {
+    for (id, status) in &state.statuses {
+        if !status.held.is_empty() && status.live.is_empty() {
+            findings.push(format!("task {id} holds runs {:?} back with no run alive", status.held));
+        }
+    }
+}
+
+/// A task is RUNNING exactly while a run of it is alive; an ended one has the time it ended at.
+fn task_states_fit_their_runs(state: &State, findings: &mut Vec<String>) {
+    for (id, status) in &state.statuses {
+        let alive = !status.live.is_empty();
+        let fits = match status.state {
+            TaskState::Running => alive,
+            TaskState::Terminated => true,
+            TaskState::Queued | TaskState::Spooled | TaskState::Failed | TaskState::Finished => !alive,
+        };
+        if !fits {
+            findings.push(format!(
+                "task {id} is {} with live runs {:?}",
+                status.state.as_str(),
+                status.live
+            ));
+        }
+        if status.state.is_ended() != status.ended_at.is_some() {
+            findings.push(format!(
+                "task {id} is {} and ended at {:?}",
+                status.state.as_str(),
+                status.ended_at
+            ));
+        }
+        if !state.tasks.contains_key(id) {
+            findings.push(format!("task {id} has a state but no definition"));
+        }
+    }
+    for id in state.tasks.keys().filter(|id| !state.statuses.contains_key(id)) {
+        findings.push(format!("task {id} has a definition but no state"));
+    }
+}
+
+/// A run is held by a session that exists, so that its lease can end it.
+fn running_runs_have_a_live_session(state: &State, findings: &mut Vec<String>) {
+    for (id, run) in &state.runs {
+        if let Some((_, session)) = run.state.holder()
+            && !state.sessions.contains_key(&session)
+        {
+            findings.push(format!("run {id} is held by session {session}, which does not exist"));
+        }
+    }
+}
+
+/// The spool's numbers are those between its head and its tail.
+fn spool_is_without_gaps(state: &State, findings: &mut Vec<String>) {
+    let expected = state.meta.spool_head..state.meta.spool_tail;
+    if !state.spool.keys().copied().eq(expected.clone()) {
+        findings.push(format!(
+            "the spool holds {:?}, expected {expected:?}",
+            state.spool.keys()
+        ));
+    }
+}
+
+/// A name leads to one task that bears it and is not terminated.
+fn names_belong_to_one_task(state: &State, findings: &mut Vec<String>) {
+    let mut expected = BTreeSet::new();
+    for (id, task) in &state.tasks {
+        let terminated = state.statuses.get(id).is_some_and(|s| s.state == TaskState::Terminated);
+        if let Some(name) = task.spec.name.as_deref().filter(|_| !terminated) {
+            let key = Key::Name(&task.spec.namespace, name);
+            if !expected.insert(key.encode()) {
+                findings.push(format!("name {name:?} is borne by two tasks, one of them {id}"));
+            }
+        }
+    }
+    if state.index(Table::Names) != &expected {
+        findings.push("the table of names differs from the names of the tasks".to_owned());
+    }
+}
+
+impl State {
+    fn read(view: &impl View) -> Result<Self, Fault> {
+        let mut indexes = BTreeMap::new();
+        for table in [
+            Table::Waiting,
+            Table::Ready,
+            Table::Running,
+            Table::Ended,
+            Table::Labels,
+            Table::Names,
+        ] {
+            let mut keys = BTreeSet::new();
+            for_each(view, table, |key, _| {
+                keys.insert(key.to_vec());
+                Ok(())
+            })?;
+            indexes.insert(table, keys);
+        }
+        let mut sessions = BTreeMap::new();
+        for_each(view, Table::Sessions, |key, value| {
+            if let Some(id) = decode_session(key) {
+                sessions.insert(id, decode_record(Table::Sessions, key, Kind::Session, value)?);
+            }
+            Ok(())
+        })?;
+        let meta = Key::Meta.encode();
+        Ok(Self {
+            meta: match view.get(Table::Meta, &meta)? {
+                Some(value) => decode_record(Table::Meta, &meta, Kind::Meta, &value)?,
+                None => Meta::default(),
+            },
+            tasks: records(view, Table::Tasks, Kind::Task, decode_task)?,
+            statuses: records(view, Table::Status, Kind::TaskStatus, decode_task)?,
+            runs: records(view, Table::Runs, Kind::Run, decode_run)?,
+            spool: records(view, Table::Spool, Kind::SpoolOp, decode_u64)?,
+            sessions,
+            indexes,
+        })
+    }
+
+    fn index(&self, table: Table) -> &BTreeSet<Vec<u8>> {
+        static EMPTY: BTreeSet<Vec<u8>> = BTreeSet::new();
+        self.indexes.get(&table).unwrap_or(&EMPTY)
+    }
+
+    fn has(&self, key: &Key<'_>) -> bool {
+        self.index(key.table()).contains(&key.encode())
+    }
+}
+
+fn records<K: Ord, T: serde::de::DeserializeOwned>(
+    view: &impl View,
+    table: Table,
+    kind: Kind,
+    decode_key: fn(&[u8]) -> Option<K>,
+) -> Result<BTreeMap<K, T>, Fault> {
+    let mut all = BTreeMap::new();
+    for_each(view, table, |key, value| {
+        let id = decode_key(key).ok_or_else(|| Fault::Inconsistent(format!("a key of table {}", table.name())))?;
+        all.insert(id, decode_record(table, key, kind, value)?);
+        Ok(())
+    })?;
+    Ok(all)
+}
+
+/// Reads a table page by page.
+fn for_each(
+    view: &impl View,
+    table: Table,
+    mut each: impl FnMut(&[u8], &[u8]) -> Result<(), Fault>,
+) -> Result<(), Fault> {
+    const PAGE: usize = 1024;
+    // Longer than any key, so that it sorts after all of them.
+    let to = vec![0xff; 2048];
+    let mut from = Vec::new();
+    loop {
+        let page = view.scan(table, &from, &to, PAGE)?;
+        for (key, value) in &page {
+            each(key, value)?;
+        }
+        match page.last() {
+            Some((last, _)) if page.len() == PAGE => {
+                from = last.clone();
+                from.push(0);
+            }
+            _ => return Ok(()),
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! Whether a request is acceptable at all: checked before it is proposed, so that nonsense never reaches the log.
+
+use crate::command::Reject;
+use crate::limits;
+use crate::schedule::Schedule;
+use crate::task::{Action, Delivery, Missed, Policy, TaskSpec};
+use crate::time::Timestamp;
+
+fn invalid(field: impl Into<String>, problem: impl Into<String>) -> Reject {
+    Reject::Invalid {
+        field: field.into(),
+        problem: problem.into(),
+    }
+}
+
+/// Checks a task as a client asks for it. The schedule's own grammar is checked when it is compiled.
+///
+/// # Errors
+/// Names the field, what is wrong with it, and what would be accepted.
+pub fn task_spec(spec: &TaskSpec) -> Result<(), Reject> {
+    name("namespace", &spec.namespace)?;
+    if let Some(text) = &spec.name {
+        name("name", text)?;
+        if text.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(invalid(
+                "name",
+                format!("{text:?} would be taken for a task id; add a letter"),
+            ));
+        }
+    }
+    if spec.labels.len() > limits::LABELS_MAX {
+        return Err(invalid(
+            "labels",
+            format!("{} given, at most {}", spec.labels.len(), limits::LABELS_MAX),
+        ));
+    }
+    for (label, value) in &spec.labels {
+        name("labels", label)?;
+        if !value.is_empty() {
+            name(&format!("labels.{label}"), value)?;
+        }
+    }
+    if !spec.owner.is_empty() {
+        name("owner", &spec.owner)?;
+    }
+    text("description", &spec.description)?;
+    schedule(&spec.schedule)?;
+    action(&spec.action)?;
+    policy(&spec.policy)
+}
+
+/// Checks a name: of a task, namespace, label, worker, owner.
+///
+/// # Errors
+/// Empty, too long, or with control characters.
+pub fn name(field: &str, text: &str) -> Result<(), Reject> {
+    let most = limits::NAME_BYTES_MAX;
+    if text.is_empty() || text.len() > most {
+        return Err(invalid(
+            field,
+            format!("has {} bytes, expected 1 to {most}", text.len()),
+        ));
+    }
+    if text.chars().any(char::is_control) {
+        return Err(invalid(field, format!("{text:?} contains a control character")));
+    }
+    if text.trim() != text {
+        return Err(invalid(field, format!("{text:?} begins or ends with a space")));
+    }
+    Ok(())
+}
+
+/// Checks a text for people: a description, a note, a message.
+///
+/// # Errors
+/// Too long.
+pub fn text(field: &str, text: &str) -> Result<(), Reject> {
+    let most = limits::TEXT_BYTES_MAX;
+    if text.len() > most {
+        return Err(invalid(field, format!("has {} bytes, at most {most}", text.len())));
+    }
+    Ok(())
+}
+
+/// Checks the parameters of a trigger.
+///
+/// # Errors
+/// Too many, too long, or names that cannot stand in an environment.
+pub fn params(params: &[(String, String)]) -> Result<(), Reject> {
+    if params.len() > limits::TRIGGER_PARAMS_MAX {
+        return Err(invalid(
+            "params",
+            format!("{} given, at most {}", params.len(), limits::TRIGGER_PARAMS_MAX),
+        ));
+    }
+    for (key, value) in params {
+        if key.is_empty() || key.len() > 64 || !key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
+            return Err(invalid(
+                "params",
+                format!("{key:?} is not a name of 1 to 64 letters, digits and underscores"),
+            ));
+        }
+        if value.len() > limits::TEXT_BYTES_MAX || value.contains('\0') {
+            return Err(invalid(
+                format!("params.{key}"),
+                format!("at most {} bytes, and no zero byte", limits::TEXT_BYTES_MAX),
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn schedule(schedule: &Schedule) -> Result<(), Reject> {
+    let instant = |field: &str, at: Timestamp| {
+        if at <= Timestamp::MIN || at >= Timestamp::MAX {
+            return Err(invalid(field, "is outside the years 1 to 9999"));
+        }
+        Ok(())
+    };
+    match schedule {
+        Schedule::At(at) => instant("schedule.at", *at),
+        Schedule::In { delay_ms } if *delay_ms > limits::DURATION_MS_MAX => Err(invalid(
+            "schedule.in",
+            format!("{delay_ms} ms is more than {} ms", limits::DURATION_MS_MAX),
+        )),
+        Schedule::Every { anchor, .. } => instant("schedule.anchor", *anchor),
+        Schedule::Rrule { dtstart, .. } => instant("schedule.dtstart", *dtstart),
+        _ => Ok(()),
+    }
+}
+
+fn action(action: &Action) -> Result<(), Reject> {
+    let size = match action {
+        Action::Command {
+            argv, env, dir, stdin, ..
+        } => {
+            command(argv, env.iter(), dir.as_deref())?;
+            argv.iter().map(String::len).sum::<usize>()
+                + env.iter().map(|(k, v)| k.len() + v.len()).sum::<usize>()
+                + stdin.len()
+        }
+        Action::Http {
+            method,
+            url,
+            headers,
+            body,
+            success_statuses,
+            timeout_ms,
+        } => {
+            http(method, url, headers, success_statuses, *timeout_ms)?;
+            url.len() + headers.iter().map(|(k, v)| k.len() + v.len()).sum::<usize>() + body.len()
+        }
+        Action::Sample {
+            duration_ms, payload, ..
+        } => {
+            duration("action.sample.duration_ms", *duration_ms)?;
+            payload.len()
+        }
+    };
+    if size > limits::PAYLOAD_BYTES_MAX {
+        let most = limits::PAYLOAD_BYTES_MAX;
+        return Err(invalid(
+            "action",
+            format!("has {size} bytes of payload, at most {most}; pass a reference instead"),
+        ));
+    }
+    Ok(())
+}
+
+fn command<'a>(
+    argv: &[String],
+    env: impl Iterator<Item = (&'a String, &'a String)>,
+    dir: Option<&str>,
+) -> Result<(), Reject> {
+    if argv.first().is_none_or(String::is_empty) {
+        return Err(invalid(
+            "action.command.argv",
+            "is empty; expected a program and its arguments",
+        ));
+    }
+    if argv.iter().any(|arg| arg.contains('\0')) {
+        return Err(invalid("action.command.argv", "contains a zero byte"));
+    }
+    for (key, value) in env {
+        if key.is_empty() || key.contains(['=', '\0']) || value.contains('\0') {
+            return Err(invalid(
+                "action.command.env",
+                format!("{key:?} is not a name, or its value has a zero byte"),
+            ));
+        }
+        if key.starts_with("SCHED_") {
+            return Err(invalid(
+                "action.command.env",
+                format!("{key:?}: names with SCHED_ are set by the scheduler"),
+            ));
+        }
+    }
+    if let Some(dir) = dir
+        && (!dir.starts_with('/') || dir.contains('\0'))
+    {
+        return Err(invalid(
+            "action.command.dir",
+            format!("{dir:?} is not an absolute path"),
+        ));
+    }
+    Ok(())
+}
+
+fn http(
+    method: &str,
+    url: &str,
+    headers: &[(String, String)],
+    success_statuses: &[u16],
+    timeout_ms: u64,
+) -> Result<(), Reject> {
+    const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+    if !METHODS.contains(&method) {
+        let known = METHODS.join(", ");
+        return Err(invalid(
+            "action.http.method",
+            format!("{method:?} is not one of {known}"),
+        ));
+    }
+    let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+    let has_host = rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with(['/', '?', '#']));
+    if !has_host || url.chars().any(|c| c.is_control() || c == ' ') {
+        return Err(invalid(
+            "action.http.url",
+            format!("{url:?} is not an absolute http or https address"),
+        ));
+    }
+    for (name, value) in headers {
+        let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+        if name.is_empty() || !name.bytes().all(token) || value.bytes().any(|b| b < 32 && b != b'\t' || b == 127) {
+            return Err(invalid(
+                "action.http.headers",
+                format!("{name:?} is not a header name, or its value is not text"),
+            ));
+        }
+    }
+    if let Some(bad) = success_statuses.iter().find(|status| !(100..=599).contains(*status)) {
+        return Err(invalid(
+            "action.http.success_statuses",
+            format!("{bad} is not an HTTP status"),
+        ));
+    }
+    if timeout_ms == 0 {
+        return Err(invalid("action.http.timeout_ms", "is 0; expected at least 1"));
+    }
+    duration("action.http.timeout_ms", timeout_ms)
+}
+
+fn duration(field: &str, ms: u64) -> Result<(), Reject> {
+    if ms > limits::DURATION_MS_MAX {
+        return Err(invalid(
+            field,
+            format!("{ms} ms is more than {} ms", limits::DURATION_MS_MAX),
+        ));
+    }
+    Ok(())
+}
+
+fn policy(policy: &Policy) -> Result<(), Reject> {
+    duration("policy.grace_ms", policy.grace_ms)?;
+    if let Missed::All { max } = policy.missed
+        && !(1..=crate::plan::CATCH_UP_MAX).contains(&max)
+    {
+        return Err(invalid(
+            "policy.missed",
+            format!("all:{max}; expected 1 to {}", crate::plan::CATCH_UP_MAX),
+        ));
+    }
+    let tries = &policy.tries;
+    if !(1..=limits::TRIES_MAX).contains(&tries.max) {
+        return Err(invalid(
+            "policy.tries.max",
+            format!("{}; expected 1 to {}", tries.max, limits::TRIES_MAX),
+        ));
+    }
+    duration("policy.tries.delay_ms", tries.delay_ms)?;
+    duration("policy.tries.delay_ms_max", tries.delay_ms_max)?;
+    if !(100..=10_000).contains(&tries.factor_percent) {
+        return Err(invalid(
+            "policy.tries.factor_percent",
+            format!("{}; expected 100 to 10000", tries.factor_percent),
+        ));
+    }
+    if policy.delivery == Some(Delivery::AtMostOnce) {
+        return Err(invalid(
+            "policy.delivery",
+            "at-most-once is not offered by this release; every task is at-least-once",
+        ));
+    }
+    if policy.time_limit_ms == Some(0) {
+        return Err(invalid("policy.time_limit_ms", "is 0; leave it out for no limit"));
+    }
+    duration("policy.time_limit_ms", policy.time_limit_ms.unwrap_or(0))?;
+    if !(-100..=100).contains(&policy.priority) {
+        return Err(invalid(
+            "policy.priority",
+            format!("{}; expected -100 to 100", policy.priority),
+        ));
+    }
+    let retention = &policy.retention;
+    if retention.finished_max > 100_000 || retention.failed_max > 100_000 {
+        return Err(invalid("policy.retention", "at most 100000 runs can be kept"));
+    }
+    duration("policy.retention.age_ms_max", retention.age_ms_max)
+}
