@@ -4,18 +4,39 @@
 //! does not depend on how long ago the schedule began. Zone data is handed in through [`Zones`]; nothing here reads a clock, a file
 //! or the environment, and nothing here may be called by `apply`, because zone data differs between hosts.
 
+mod calendar;
+mod civil;
+mod cron;
+mod days;
 mod duration;
 mod error;
+mod parts;
+mod positions;
+mod rule;
+mod search;
+mod slots;
+mod times;
+mod yearly;
+mod zone;
 
 pub use duration::{format_duration, parse_duration};
 pub use error::ScheduleError;
 
 use crate::time::Timestamp;
+use cron::Cron;
+use rule::{Rule, RuleSet};
+use search::Miss;
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::sync::Arc;
+use zone::Zone;
 
 /// Shortest interval of `every`: below it the cost of starting a run exceeds the interval.
 const EVERY_MS_MIN: i64 = 10;
+/// Most RRULEs of one schedule: a search looks at each.
+const RULES_MAX: usize = 16;
+/// Most RDATEs, and most EXDATEs, of one schedule.
+const DATES_MAX: usize = 4096;
 /// Longest interval of `every`: a hundred years.
 const EVERY_MS_MAX: i64 = 100 * 366 * 86_400_000;
 
@@ -123,6 +144,8 @@ enum Kind {
     Once(Timestamp),
     /// At a fixed interval of absolute time from an origin.
     Every { every_ms: i64, anchor: Timestamp },
+    /// Cron or RRULE; shared, so that a clone is cheap.
+    Rules(Arc<RuleSet>),
     /// Never by itself.
     Manual,
 }
@@ -136,7 +159,6 @@ impl Recurrence {
     ///
     /// When the schedule is malformed, exceeds a bound, names an unknown zone, or can never occur.
     pub fn compile(schedule: &Schedule, hash_key: &str, zones: &dyn Zones) -> Result<Self, ScheduleError> {
-        let _ = (hash_key, zones);
         let kind = match schedule {
             Schedule::Now => Kind::AfterAcceptance { delay_ms: 0 },
             Schedule::In { delay_ms } => Kind::AfterAcceptance { delay_ms: *delay_ms },
@@ -146,13 +168,35 @@ impl Recurrence {
                 anchor: *anchor,
             },
             Schedule::Manual => Kind::Manual,
-            Schedule::Cron { .. } | Schedule::Rrule { .. } => {
-                return Err(ScheduleError::invalid(
-                    "schedule",
-                    "form",
-                    "cron or rrule",
-                    "another form for now",
-                ));
+            Schedule::Cron { expr, zone, dst } => {
+                let zone = Zone::find(zone, zones)?;
+                match Cron::read(expr, hash_key)? {
+                    Cron::Every(every_ms) => Kind::Every {
+                        every_ms: checked_interval(every_ms)?,
+                        anchor: Timestamp::EPOCH,
+                    },
+                    Cron::Fields {
+                        days,
+                        times,
+                        fixed_hours,
+                    } => {
+                        let rule = Rule::from_cron(days, times, fixed_hours, &zone);
+                        Kind::Rules(Arc::new(RuleSet::new(vec![rule], Vec::new(), Vec::new(), zone, *dst)))
+                    }
+                }
+            }
+            Schedule::Rrule {
+                rules,
+                dtstart,
+                rdates,
+                exdates,
+                zone,
+                dst,
+            } => {
+                let zone = Zone::find(zone, zones)?;
+                let rules = compile_rules(rules, *dtstart, &zone)?;
+                let (rdates, exdates) = (dates("RDATE", rdates)?, dates("EXDATE", exdates)?);
+                Kind::Rules(Arc::new(RuleSet::new(rules, rdates, exdates, zone, *dst)))
             }
         };
         Ok(Self { kind })
@@ -165,6 +209,7 @@ impl Recurrence {
             Kind::Once(at) if *at > after => Next::At(*at),
             Kind::Once(_) => Next::Exhausted,
             Kind::Every { every_ms, anchor } => next_multiple(*every_ms, *anchor, after),
+            Kind::Rules(set) => next_of_rules(set, after),
         }
     }
 
@@ -178,13 +223,13 @@ impl Recurrence {
                 Next::At(from.plus_millis(i64::try_from(*delay_ms).unwrap_or(i64::MAX)))
             }
             Kind::Once(at) => Next::At(*at),
-            Kind::Every { .. } | Kind::Manual => self.next_after(from.plus_millis(-1)),
+            Kind::Every { .. } | Kind::Rules(_) | Kind::Manual => self.next_after(from.plus_millis(-1)),
         }
     }
 
     /// Whether the schedule can have more than one occurrence.
     pub fn is_periodic(&self) -> bool {
-        matches!(self.kind, Kind::Every { .. })
+        matches!(self.kind, Kind::Every { .. } | Kind::Rules(_))
     }
 
     /// Counts the occurrences at or after `from` and before `to`, stopping at `most`.
@@ -216,6 +261,57 @@ impl Recurrence {
             }
         }
         Some(latest)
+    }
+}
+
+/// Compiles each RRULE.
+fn compile_rules(rules: &[String], dtstart: Timestamp, zone: &Zone) -> Result<Vec<Rule>, ScheduleError> {
+    if rules.is_empty() {
+        return Err(ScheduleError::Missing {
+            form: "rrule",
+            part: "the rule",
+            expected: "at least one, for example FREQ=DAILY;BYHOUR=9;BYMINUTE=0;BYSECOND=0",
+        });
+    }
+    check_size("the number of rules", rules.len(), RULES_MAX)?;
+    rules
+        .iter()
+        .map(|rule| Rule::from_rrule(rule, seconds(dtstart), zone))
+        .collect()
+}
+
+/// Returns the dates in whole seconds, which is all that iCalendar knows.
+fn dates(part: &'static str, dates: &[Timestamp]) -> Result<Vec<i64>, ScheduleError> {
+    check_size(part, dates.len(), DATES_MAX)?;
+    Ok(dates.iter().map(|date| seconds(*date)).collect())
+}
+
+fn check_size(what: &'static str, size: usize, most: usize) -> Result<(), ScheduleError> {
+    if size > most {
+        return Err(ScheduleError::TooBig {
+            form: "rrule",
+            what,
+            size: size as u64,
+            most: most as u64,
+        });
+    }
+    Ok(())
+}
+
+/// Returns the whole seconds since the epoch.
+fn seconds(at: Timestamp) -> i64 {
+    at.as_millis().div_euclid(1000)
+}
+
+/// Returns the first occurrence of the rules after `after`.
+fn next_of_rules(set: &RuleSet, after: Timestamp) -> Next {
+    let at = |second: i64| Timestamp::from_millis(second.saturating_mul(1000));
+    match set.next(seconds(after) + 1) {
+        Ok(second) => Next::At(at(second)),
+        Err(Miss::End) => Next::Exhausted,
+        Err(Miss::Budget { until }) => Next::GaveUp {
+            searched_until: at(until).max(after),
+        },
     }
 }
 

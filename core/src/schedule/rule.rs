@@ -1,0 +1,351 @@
+//! One compiled rule, and a set of rules and dates, both answering in instants.
+
+use super::DstPolicy;
+use super::calendar::{Calendar, Period};
+use super::civil::DAY_S;
+use super::days::Days;
+use super::error::{ScheduleError, quoted};
+use super::parts::{Freq, Parts, Until};
+use super::positions::Positions;
+use super::search::{Miss, Seek, Steps};
+use super::slots::{Slots, Unit};
+use super::times::{HOURS, SIXTY, Times};
+use super::yearly;
+use super::zone::{Reading, Zone};
+
+/// How many steps mapping a local reading to an instant counts.
+const READING_STEPS: u32 = 8;
+
+/// A rule with what bounds it, in instants.
+#[derive(Clone, Debug)]
+pub(super) struct Rule {
+    engine: Engine,
+    /// No occurrence is before this instant.
+    begin: i64,
+    /// No occurrence is after this instant.
+    end: i64,
+}
+
+#[derive(Clone, Debug)]
+enum Engine {
+    Wall(Calendar),
+    Absolute(Slots),
+}
+
+impl Rule {
+    /// Compiles an RRULE that begins at instant `begin`.
+    ///
+    /// # Errors
+    ///
+    /// When it is malformed, can never occur, or is too costly to evaluate.
+    pub(super) fn from_rrule(text: &str, begin: i64, zone: &Zone) -> Result<Self, ScheduleError> {
+        let parts = Parts::read(text)?;
+        let local = begin + zone.offset_at(begin);
+        let end = match parts.until {
+            Some(Until::Instant(until)) => until,
+            // In a gap or a fold the earliest instant with that reading.
+            Some(Until::Local(until)) => zone.instant_of(until, DstPolicy::Shift).unwrap_or(until),
+            None => zone.last_instant(),
+        };
+        let end = end.min(zone.last_instant());
+        let engine = if parts.freq <= Freq::Daily {
+            Engine::Wall(calendar(&parts, local))
+        } else {
+            Engine::Absolute(slots(&parts, begin, local))
+        };
+        let mut rule = Self { engine, begin, end };
+        rule.check_occurs(text, zone)?;
+        if let Some(count) = parts.count {
+            rule.bound_by_count(count, text, zone)?;
+        }
+        Ok(rule)
+    }
+
+    /// Makes a rule of days and times without a beginning: cron.
+    pub(super) fn from_cron(days: Days, times: Times, on_wall_clock: bool, zone: &Zone) -> Self {
+        let begin = super::civil::FIRST_DAY * DAY_S;
+        let engine = if on_wall_clock {
+            Engine::Wall(Calendar {
+                period: Period::Day,
+                interval: 1,
+                days,
+                times,
+                positions: Positions::default(),
+                start: begin - DAY_S,
+                end: i64::MAX,
+            })
+        } else {
+            Engine::Absolute(Slots::new(
+                Unit::Second,
+                1,
+                days,
+                times,
+                Positions::default(),
+                (begin, begin),
+            ))
+        };
+        Self {
+            engine,
+            begin,
+            end: zone.last_instant(),
+        }
+    }
+
+    /// Returns the first occurrence at or after instant `from`.
+    pub(super) fn next(&self, from: i64, zone: &Zone, dst: DstPolicy, steps: &mut Steps) -> Seek {
+        let from = from.max(self.begin);
+        if from > self.end {
+            return Err(Miss::End);
+        }
+        match &self.engine {
+            Engine::Wall(calendar) => self.next_on_wall(calendar, from, zone, dst, steps),
+            Engine::Absolute(slots) => slots.next(from, self.end, zone, steps),
+        }
+    }
+
+    fn next_on_wall(&self, calendar: &Calendar, from: i64, zone: &Zone, dst: DstPolicy, steps: &mut Steps) -> Seek {
+        // One second after the reading of the second before: at the end of a gap that is where the gap begins, so that what was
+        // shifted out of it is found; at the end of a fold it is where readings are new again.
+        let offset = zone.offset_at(from - 1);
+        let mut local = from + offset;
+        loop {
+            let found = calendar.next(local, steps).map_err(|miss| match miss {
+                // A day covers every offset, so that nothing is skipped when the search is taken up from there.
+                Miss::Budget { until } if !zone.is_utc() => Miss::Budget {
+                    until: (until - DAY_S).max(from - 1),
+                },
+                other => other,
+            })?;
+            let (instant, next) = match zone.read(found) {
+                Reading::At { instant, fold_end } => (Some(instant), fold_end.unwrap_or(found + 1)),
+                Reading::Gap { instant, gap_end } => ((dst == DstPolicy::Shift).then_some(instant), gap_end),
+            };
+            match instant {
+                Some(instant) if instant > self.end => return Err(Miss::End),
+                Some(instant) if instant >= from => return Ok(instant),
+                _ => local = next.max(found + 1),
+            }
+            steps.take(READING_STEPS, from - 1)?;
+        }
+    }
+
+    /// Refuses a rule without any occurrence.
+    fn check_occurs(&self, text: &str, zone: &Zone) -> Result<(), ScheduleError> {
+        // Shifting finds every reading; a rule whose every occurrence is in a gap is possible, if odd.
+        match self.next(self.begin, zone, DstPolicy::Shift, &mut Steps::new(Steps::MOST)) {
+            Ok(_) => Ok(()),
+            Err(Miss::End) => Err(ScheduleError::Impossible {
+                form: "rrule",
+                rule: quoted(text),
+                why: self.why_never(),
+            }),
+            Err(Miss::Budget { until }) => Err(ScheduleError::TooCostly {
+                form: "rrule",
+                rule: quoted(text),
+                why: format!(
+                    "no occurrence found until {}; check whether its parts contradict each other",
+                    crate::time::Timestamp::from_millis(until.saturating_mul(1000))
+                ),
+            }),
+        }
+    }
+
+    fn why_never(&self) -> String {
+        let days = match &self.engine {
+            Engine::Wall(calendar) => &calendar.days,
+            Engine::Absolute(slots) => slots.days(),
+        };
+        if days.is_never() {
+            "no year has a day that satisfies all its parts, like 30 February".to_owned()
+        } else {
+            format!(
+                "from its start to {} no time satisfies all its parts and its interval",
+                crate::time::Timestamp::from_millis(self.end.saturating_mul(1000))
+            )
+        }
+    }
+
+    /// Turns COUNT into an end, by counting once, so that a search needs no count.
+    fn bound_by_count(&mut self, count: u64, text: &str, zone: &Zone) -> Result<(), ScheduleError> {
+        let steps = &mut Steps::new(Steps::MOST);
+        let last = match &self.engine {
+            Engine::Wall(calendar) => calendar.nth(count, steps),
+            Engine::Absolute(slots) => slots.nth(count, self.end, zone, steps),
+        };
+        match (last, &mut self.engine) {
+            (Ok(last), Engine::Wall(calendar)) => calendar.end = last,
+            (Ok(last), Engine::Absolute(_)) => self.end = last,
+            // There are fewer occurrences than COUNT until the end of the calendar.
+            (Err(Miss::End), _) => {}
+            (Err(Miss::Budget { .. }), _) => {
+                return Err(ScheduleError::TooCostly {
+                    form: "rrule",
+                    rule: quoted(text),
+                    why: format!("COUNT={count} needs more counting than one search may do; give UNTIL instead"),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Puts the defaults of python-dateutil in: what is not given comes from where the rule begins.
+fn with_default_days(parts: &Parts, local: i64) -> Parts {
+    let mut parts = parts.clone();
+    let given = !parts.week_numbers.is_empty()
+        || !parts.year_days.is_empty()
+        || parts.month_days != 0
+        || parts.month_days_back != 0
+        || parts.weekdays != 0
+        || !parts.nth_weekdays.is_empty()
+        || !parts.easter.is_empty();
+    if given {
+        return parts;
+    }
+    let day = local.div_euclid(DAY_S);
+    let year = super::civil::year_of(day);
+    let (month, month_day) =
+        super::civil::month_and_day(super::civil::is_leap(year), day - super::civil::year_start(year));
+    match parts.freq {
+        Freq::Yearly => {
+            if parts.months == 0 {
+                parts.months = 1 << month;
+            }
+            parts.month_days = 1 << month_day;
+        }
+        Freq::Monthly => parts.month_days = 1 << month_day,
+        Freq::Weekly => parts.weekdays = 1 << super::civil::weekday_of(day),
+        _ => {}
+    }
+    parts
+}
+
+fn days(parts: &Parts) -> Days {
+    Days::new(|kind| yearly::days_of(parts, kind), parts.easter.clone())
+}
+
+/// Returns the mask, or the bit of what the clock shows when the part is not given.
+fn or_bit(mask: u64, value: i64) -> u64 {
+    if mask != 0 { mask } else { 1 << value }
+}
+
+fn calendar(parts: &Parts, local: i64) -> Calendar {
+    let second = local.rem_euclid(DAY_S);
+    let parts = with_default_days(parts, local);
+    Calendar {
+        period: match parts.freq {
+            Freq::Yearly => Period::Year,
+            Freq::Monthly => Period::Month,
+            Freq::Weekly => Period::Week {
+                start: parts.week_start,
+            },
+            _ => Period::Day,
+        },
+        interval: parts.interval,
+        days: days(&parts),
+        times: Times {
+            // The mask has 24 bits.
+            hours: or_bit(u64::from(parts.hours), second / 3600) as u32,
+            minutes: or_bit(parts.minutes, second / 60 % 60),
+            seconds: or_bit(parts.seconds, second % 60),
+        },
+        positions: Positions::new(parts.positions.clone()),
+        start: local,
+        end: match parts.until {
+            Some(Until::Local(until)) => until,
+            _ => i64::MAX,
+        },
+    }
+}
+
+/// A part that is not given is what the clock shows at the start, at the same distance in absolute time: an hourly rule without
+/// BYMINUTE and BYSECOND is one of every 3600th second, whatever a zone does to its minutes.
+fn slots(parts: &Parts, begin: i64, local: i64) -> Slots {
+    let hours = if parts.hours != 0 { parts.hours } else { HOURS };
+    let all = |mask: u64| if mask != 0 { mask } else { SIXTY };
+    let (unit, interval) = match parts.freq {
+        Freq::Hourly if parts.minutes != 0 => (Unit::Hour, parts.interval),
+        Freq::Hourly if parts.seconds != 0 => (Unit::Minute, parts.interval * 60),
+        Freq::Hourly => (Unit::Second, parts.interval * 3600),
+        Freq::Minutely if parts.seconds != 0 => (Unit::Minute, parts.interval),
+        Freq::Minutely => (Unit::Second, parts.interval * 60),
+        _ => (Unit::Second, parts.interval),
+    };
+    let seconds = match unit {
+        Unit::Hour => or_bit(parts.seconds, local.rem_euclid(60)),
+        Unit::Minute | Unit::Second => all(parts.seconds),
+    };
+    let times = Times {
+        hours,
+        minutes: all(parts.minutes),
+        seconds,
+    };
+    let positions = Positions::new(parts.positions.clone());
+    Slots::new(unit, interval, days(parts), times, positions, (begin, local))
+}
+
+/// Rules and dates together: RRULE, RDATE and EXDATE, or one cron rule.
+#[derive(Clone, Debug)]
+pub(super) struct RuleSet {
+    rules: Vec<Rule>,
+    /// Seconds, ascending, each once.
+    rdates: Vec<i64>,
+    /// Likewise.
+    exdates: Vec<i64>,
+    zone: Zone,
+    dst: DstPolicy,
+}
+
+impl RuleSet {
+    /// Puts a set together; the dates are instants in seconds, in any order.
+    pub(super) fn new(rules: Vec<Rule>, rdates: Vec<i64>, exdates: Vec<i64>, zone: Zone, dst: DstPolicy) -> Self {
+        let sorted = |mut dates: Vec<i64>| {
+            dates.sort_unstable();
+            dates.dedup();
+            dates
+        };
+        Self {
+            rules,
+            rdates: sorted(rdates),
+            exdates: sorted(exdates),
+            zone,
+            dst,
+        }
+    }
+
+    /// Returns the first occurrence at or after instant `from`.
+    pub(super) fn next(&self, from: i64) -> Seek {
+        let steps = &mut Steps::new(Steps::MOST);
+        let mut from = from;
+        loop {
+            let found = self.next_included(from, steps)?;
+            if self.exdates.binary_search(&found).is_err() {
+                return Ok(found);
+            }
+            from = found + 1;
+            steps.take(1, found)?;
+        }
+    }
+
+    /// Returns the first occurrence at or after `from`, taken out or not.
+    fn next_included(&self, from: i64, steps: &mut Steps) -> Seek {
+        let mut earliest = self
+            .rdates
+            .get(self.rdates.partition_point(|date| *date < from))
+            .copied();
+        let mut unsearched = None;
+        for rule in &self.rules {
+            match rule.next(from, &self.zone, self.dst, steps) {
+                Ok(found) => earliest = Some(earliest.map_or(found, |e| e.min(found))),
+                Err(Miss::Budget { until }) => unsearched = Some(unsearched.map_or(until, |u: i64| u.min(until))),
+                Err(Miss::End) => {}
+            }
+        }
+        match (earliest, unsearched) {
+            (Some(found), Some(until)) if found > until => Err(Miss::Budget { until }),
+            (Some(found), _) => Ok(found),
+            (None, Some(until)) => Err(Miss::Budget { until }),
+            (None, None) => Err(Miss::End),
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! From instants to the local clock of a zone and back.
+
+use super::civil::{DAY_S, FIRST_DAY, LAST_DAY};
+use super::error::{ScheduleError, quoted};
+use super::{DstPolicy, Zones};
+use jiff::tz::{AmbiguousOffset, TimeZone};
+
+/// A zone; UTC is apart because it needs no look-up.
+#[derive(Clone, Debug)]
+pub(super) enum Zone {
+    /// Offset 0 for ever.
+    Utc,
+    /// Any other.
+    Named(TimeZone),
+}
+
+/// What a reading of the local clock means.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Reading {
+    /// The clock shows it, the first time at this instant. In a fold, it repeats until the clock shows `fold_end` once more.
+    At {
+        /// The instant, in seconds.
+        instant: i64,
+        /// The local second from which on readings are unique again; only in a fold.
+        fold_end: Option<i64>,
+    },
+    /// The clock never shows it.
+    Gap {
+        /// The first instant after the gap.
+        instant: i64,
+        /// What the clock shows then.
+        gap_end: i64,
+    },
+}
+
+impl Zone {
+    /// Finds a zone by its IANA name.
+    ///
+    /// # Errors
+    ///
+    /// When `zones` does not know it.
+    pub(super) fn find(name: &str, zones: &dyn Zones) -> Result<Self, ScheduleError> {
+        if matches!(name, "UTC" | "Etc/UTC") {
+            return Ok(Self::Utc);
+        }
+        match zones.zone(name) {
+            Some(zone) if zone.to_fixed_offset().is_ok_and(|offset| offset.seconds() == 0) => Ok(Self::Utc),
+            Some(zone) => Ok(Self::Named(zone)),
+            None => Err(ScheduleError::UnknownZone { zone: quoted(name) }),
+        }
+    }
+
+    /// Whether the offset is 0 for ever.
+    pub(super) fn is_utc(&self) -> bool {
+        matches!(self, Zone::Utc)
+    }
+
+    /// Returns the last instant that is searched.
+    pub(super) fn last_instant(&self) -> i64 {
+        // Two days less than the calendar has, so that any offset stays within what the zone data can express.
+        (LAST_DAY - if self.is_utc() { 0 } else { 2 }) * DAY_S + DAY_S - 1
+    }
+
+    /// Returns what the local clock is ahead of UTC, in seconds.
+    pub(super) fn offset_at(&self, instant: i64) -> i64 {
+        match self {
+            Zone::Utc => 0,
+            Zone::Named(zone) => i64::from(zone.to_offset(timestamp(instant)).seconds()),
+        }
+    }
+
+    /// Returns the instant after `instant` at which the offset may change next.
+    pub(super) fn next_change(&self, instant: i64) -> Option<i64> {
+        match self {
+            Zone::Utc => None,
+            Zone::Named(zone) => zone
+                .following(timestamp(instant))
+                .next()
+                .map(|t| t.timestamp().as_second()),
+        }
+    }
+
+    /// Returns what a reading of the local clock means.
+    pub(super) fn read(&self, local: i64) -> Reading {
+        let Zone::Named(zone) = self else {
+            return Reading::At {
+                instant: local,
+                fold_end: None,
+            };
+        };
+        // The same seconds, read as if the local clock were UTC, give the civil time.
+        let civil = jiff::tz::Offset::UTC.to_datetime(timestamp(local));
+        match zone.to_ambiguous_timestamp(civil).offset() {
+            AmbiguousOffset::Unambiguous { offset } => Reading::At {
+                instant: local - i64::from(offset.seconds()),
+                fold_end: None,
+            },
+            AmbiguousOffset::Fold { before, .. } => {
+                let before = i64::from(before.seconds());
+                let instant = local - before;
+                let fold_end = self.next_change(instant).map(|change| change + before);
+                Reading::At { instant, fold_end }
+            }
+            AmbiguousOffset::Gap { before, after } => {
+                // Read with the offset of before the gap, the time lies after its change.
+                let late = local - i64::from(before.seconds());
+                let change = zone
+                    .preceding(timestamp(late + 1))
+                    .next()
+                    .map_or(late, |t| t.timestamp().as_second());
+                Reading::Gap {
+                    instant: change,
+                    gap_end: change + i64::from(after.seconds()),
+                }
+            }
+        }
+    }
+
+    /// Returns the instant a wall-clock occurrence happens at, if it does.
+    pub(super) fn instant_of(&self, local: i64, dst: DstPolicy) -> Option<i64> {
+        match (self.read(local), dst) {
+            (Reading::At { instant, .. }, _) | (Reading::Gap { instant, .. }, DstPolicy::Shift) => Some(instant),
+            (Reading::Gap { .. }, DstPolicy::Skip) => None,
+        }
+    }
+}
+
+/// Returns the same instant in jiff's type, clamped to the years that are searched.
+fn timestamp(second: i64) -> jiff::Timestamp {
+    let second = second.clamp((FIRST_DAY - 2) * DAY_S, (LAST_DAY - 1) * DAY_S);
+    // Within the clamped range, which is within jiff's, this cannot fail; the epoch stands for "cannot happen".
+    jiff::Timestamp::from_second(second).unwrap_or(jiff::Timestamp::UNIX_EPOCH)
+}
