@@ -108,6 +108,8 @@ pub enum AttemptEnd {
     Delayed,
     /// Cancelled by an operator or by the overlap policy.
     Cancelled,
+    /// Given up as lost or refused, and reported by its worker afterwards: it may have overlapped its successor.
+    ReportedLate,
 }
 
 /// What an executor reports when an attempt has ended.

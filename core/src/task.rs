@@ -244,11 +244,11 @@ pub enum TaskState {
     Queued,
     /// A run of it is alive.
     Running,
-    /// A one-shot whose run failed, was missed or lost.
+    /// A one-shot whose run failed, was missed, lost or cancelled.
     Failed,
     /// A one-shot that succeeded, or a schedule that is exhausted.
     Finished,
-    /// Dequeued or cancelled.
+    /// Dequeued: it does not come back, and its name is free.
     Terminated,
 }
 

@@ -11,6 +11,7 @@ use crate::session::Session;
 use crate::tables::{Key, View};
 use crate::task::Delivery;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 /// Gives runs to sessions. The plan is older than the state, so each item is checked again; a refused one changes nothing.
 pub(super) fn assign<V: View>(ctx: &mut Ctx<'_, V>, items: &[AssignItem]) -> Result<Reply, Stop> {
@@ -20,11 +21,14 @@ pub(super) fn assign<V: View>(ctx: &mut Ctx<'_, V>, items: &[AssignItem]) -> Res
     let mut sessions: BTreeMap<SessionId, Option<Session>> = BTreeMap::new();
     let mut tokens = Vec::with_capacity(items.len());
     for item in items.iter().take(limits::ROUND_ITEMS_MAX) {
-        if !sessions.contains_key(&item.session) {
-            let session: Option<Session> = ctx.get(&Key::Session(item.session), Kind::Session)?;
-            sessions.insert(item.session, session.filter(|s| !s.closing));
-        }
-        let Some(Some(session)) = sessions.get(&item.session) else {
+        let session = match sessions.entry(item.session) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => {
+                let session: Option<Session> = ctx.get(&Key::Session(item.session), Kind::Session)?;
+                place.insert(session.filter(|s| !s.closing))
+            }
+        };
+        let Some(session) = session else {
             tokens.push(None);
             continue;
         };

@@ -79,6 +79,7 @@ fn stale<V: View>(ctx: &mut Ctx<'_, V>, old: &Run, token: Token) -> Reply {
         ctx.meta.stale_reports += 1;
         let mut new = old.clone();
         new.stale_reports = new.stale_reports.saturating_add(1);
+        end_attempt(&mut new, token, AttemptEnd::ReportedLate);
         ctx.set_run(old.id, Some(old), Some(&new));
     }
     Reply::Completed { current: false }

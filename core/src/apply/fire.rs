@@ -8,7 +8,7 @@ use crate::ids::RunId;
 use crate::limits;
 use crate::run::{LedgerFact, Occurrence};
 use crate::tables::View;
-use crate::task::{NextRun, Overlap, TaskStatus};
+use crate::task::{NextRun, Overlap, TaskState, TaskStatus};
 use crate::time::Timestamp;
 
 pub(super) fn fire<V: View>(ctx: &mut Ctx<'_, V>, leader_since: Timestamp, items: &[FireItem]) -> Result<Reply, Stop> {
@@ -32,7 +32,7 @@ fn acceptable(item: &FireItem, status: &TaskStatus, now: Timestamp) -> bool {
     let fits = status.generation == item.generation
         && status.next == NextRun::At(item.cursor)
         && status.pause.is_none()
-        && !status.state.is_ended()
+        && matches!(status.state, TaskState::Queued | TaskState::Running)
         && item.cursor <= now;
     let last = item
         .runs

@@ -19,7 +19,7 @@ pub(super) fn retry<V: View>(ctx: &mut Ctx<'_, V>, id: RunId) -> Result<Reply, S
         .into());
     }
     let old = ctx.status(id.task)?;
-    if old.state == TaskState::Terminated && old.kind != crate::task::ScheduleKind::OneShot {
+    if old.state == TaskState::Terminated {
         return Err(Reject::WrongState {
             what: format!("task {}", id.task),
             state: old.state.as_str().into(),

@@ -159,7 +159,6 @@ impl<V: View> Ctx<'_, V> {
             (false, NextRun::Never, ScheduleKind::Periodic) => TaskState::Finished,
             (false, NextRun::Never, ScheduleKind::OneShot) => match ended {
                 Some(RunState::Finished) => TaskState::Finished,
-                Some(RunState::Terminated) => TaskState::Terminated,
                 Some(_) | None => TaskState::Failed,
             },
         };

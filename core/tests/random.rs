@@ -1,0 +1,541 @@
+//! Random commands, most of them sensible and some not: every invariant holds after every step, two replicas that batch the log
+//! differently end in the same bytes, and a repeated entry of requests changes nothing.
+//!
+//! The seeds are printed; `SEED=n cargo test -p sched-core --test random` replays one.
+
+use sched_core::apply::{Position, apply_entry, read_record};
+use sched_core::codec::{Kind, decode, encode};
+use sched_core::command::{AssignItem, DrainItem, FireItem, MissedRange};
+use sched_core::run::{Run, RunResult, Verdict};
+use sched_core::schedule::Schedule;
+use sched_core::tables::{Key, MemTables, Meta, Staged, Table, View, decode_run, decode_task, decode_u64};
+use sched_core::task::{Action, Delivery, NextRun, Overlap, Policy, TaskRef, TaskSpec, TaskStatus, Tries};
+use sched_core::{Command, Entry, Item, Reply, RequestKey, RunId, SessionId, TaskId, Timestamp, Token};
+use std::collections::BTreeMap;
+
+/// SplitMix64 (Steele, Lea, Flood 2014): small, and the same on every machine.
+struct Rng(u64);
+
+impl Rng {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+    fn below(&mut self, n: u64) -> u64 {
+        self.next() % n.max(1)
+    }
+    fn one_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
+    }
+    fn pick<T: Clone>(&mut self, from: &[T]) -> Option<T> {
+        if from.is_empty() {
+            None
+        } else {
+            Some(from[self.below(from.len() as u64) as usize].clone())
+        }
+    }
+}
+
+struct World {
+    rng: Rng,
+    now: i64,
+    index: u64,
+    sessions: Vec<SessionId>,
+    tables: MemTables,
+    requests: Vec<Item>,
+}
+
+const END: [u8; 64] = [0xff; 64];
+
+impl World {
+    fn tasks(&self) -> Vec<(TaskId, TaskStatus)> {
+        let rows = self.tables.scan(Table::Status, &[], &END, 1000).expect("readable");
+        rows.iter()
+            .map(|(k, v)| {
+                (
+                    decode_task(k).expect("key"),
+                    decode(Kind::TaskStatus, v).expect("status"),
+                )
+            })
+            .collect()
+    }
+
+    fn runs(&self) -> Vec<Run> {
+        let rows = self.tables.scan(Table::Runs, &[], &END, 10_000).expect("readable");
+        rows.iter().map(|(_, v)| decode(Kind::Run, v).expect("run")).collect()
+    }
+
+    fn task_ref(&mut self) -> TaskRef {
+        match self.rng.below(4) {
+            0 => TaskRef::Name {
+                namespace: "default".into(),
+                name: format!("n{}", self.rng.below(6)),
+            },
+            1 => TaskRef::Id(TaskId(self.rng.below(60))),
+            _ => {
+                let tasks = self.tasks();
+                TaskRef::Id(self.rng.pick(&tasks).map_or(TaskId(1), |(id, _)| id))
+            }
+        }
+    }
+
+    fn run_id(&mut self) -> RunId {
+        let runs = self.runs();
+        match self.rng.pick(&runs) {
+            Some(run) if !self.rng.one_in(8) => run.id,
+            _ => RunId {
+                task: TaskId(self.rng.below(20)),
+                number: self.rng.below(5),
+            },
+        }
+    }
+
+    fn time_ahead(&mut self) -> Timestamp {
+        Timestamp::from_millis(self.now + self.rng.below(5000) as i64)
+    }
+
+    fn spec(&mut self) -> TaskSpec {
+        let at = self.time_ahead();
+        let schedule = match self.rng.below(5) {
+            0 => Schedule::Now,
+            1 => Schedule::Manual,
+            2 => Schedule::At(at),
+            _ => Schedule::Every {
+                every_ms: 500,
+                anchor: Timestamp::EPOCH,
+            },
+        };
+        let overlaps = [
+            Overlap::Allow,
+            Overlap::Skip,
+            Overlap::QueueOne,
+            Overlap::QueueAll,
+            Overlap::Replace,
+        ];
+        let mut policy = Policy {
+            overlap: self.rng.pick(&overlaps).expect("not empty"),
+            ..Policy::default()
+        };
+        policy.tries = Tries {
+            max: 1 + self.rng.below(3) as u32,
+            delay_ms: self.rng.below(800),
+            ..Tries::default()
+        };
+        policy.retention.finished_max = self.rng.below(4) as u32;
+        policy.retention.failed_max = self.rng.below(4) as u32;
+        policy.retention.age_ms_max = self.rng.below(6000);
+        policy.priority = self.rng.below(7) as i8 - 3;
+        policy.delivery = self.rng.one_in(3).then_some(Delivery::AtMostOnce);
+        TaskSpec {
+            namespace: "default".into(),
+            name: self.rng.one_in(2).then(|| format!("n{}", self.rng.below(6))),
+            labels: BTreeMap::from([("l".to_owned(), self.rng.below(3).to_string())]),
+            owner: String::new(),
+            description: String::new(),
+            schedule,
+            action: Action::Sample {
+                succeed: true,
+                duration_ms: 0,
+                payload: Vec::new(),
+            },
+            policy,
+        }
+    }
+
+    fn next_time(&mut self) -> NextRun {
+        match self.rng.below(6) {
+            0 => NextRun::Never,
+            1 => {
+                let at = self.time_ahead();
+                NextRun::GaveUp {
+                    retry_at: at,
+                    searched_until: at,
+                }
+            }
+            _ => NextRun::At(self.time_ahead()),
+        }
+    }
+
+    fn fire(&mut self) -> Command {
+        let now = Timestamp::from_millis(self.now);
+        let due: Vec<(TaskId, TaskStatus)> = self
+            .tasks()
+            .into_iter()
+            .filter(|(_, s)| matches!(s.next, NextRun::At(at) if at <= now))
+            .collect();
+        let mut items = Vec::new();
+        for (task, status) in due {
+            let NextRun::At(cursor) = status.next else { continue };
+            let mut runs = vec![cursor];
+            while self.rng.one_in(2) {
+                let last = *runs.last().expect("not empty");
+                runs.push(last.plus_millis(1 + self.rng.below(300) as i64));
+            }
+            // Some plans reach beyond now: they must be refused.
+            let last = *runs.last().expect("not empty");
+            let missed = self.rng.one_in(4).then(|| MissedRange {
+                first: cursor,
+                last: cursor,
+                count: 1,
+                reason: "random".into(),
+            });
+            if missed.is_some() {
+                runs.remove(0);
+            }
+            let next = if self.rng.one_in(4) {
+                NextRun::Never
+            } else {
+                NextRun::At(last.plus_millis(500))
+            };
+            let generation = if self.rng.one_in(10) {
+                status.generation + 1
+            } else {
+                status.generation
+            };
+            items.push(FireItem {
+                task,
+                generation,
+                cursor,
+                runs,
+                missed,
+                next,
+            });
+        }
+        let leader_since = Timestamp::from_millis(self.now - self.rng.below(3000) as i64);
+        Command::Fire { leader_since, items }
+    }
+
+    fn assign(&mut self) -> Command {
+        let ready: Vec<RunId> = self
+            .runs()
+            .iter()
+            .filter(|run| !run.state.is_terminal())
+            .map(|run| run.id)
+            .collect();
+        let mut items = Vec::new();
+        for run in ready {
+            if let Some(session) = self.rng.pick(&self.sessions.clone())
+                && !self.rng.one_in(3)
+            {
+                items.push(AssignItem { run, session });
+            }
+        }
+        Command::Assign { items }
+    }
+
+    /// A current token most of the time, an old or invented one sometimes.
+    fn attempt(&mut self) -> (RunId, Token, SessionId) {
+        let runs = self.runs();
+        let held: Vec<(RunId, Token, SessionId)> = runs
+            .iter()
+            .filter_map(|run| run.state.holder().map(|(t, s)| (run.id, t, s)))
+            .collect();
+        let old: Vec<(RunId, Token)> = runs
+            .iter()
+            .flat_map(|run| run.attempts.iter().map(|a| (run.id, a.token)))
+            .collect();
+        let invented = SessionId(Token {
+            index: self.rng.below(50),
+            position: 0,
+        });
+        match (self.rng.below(6), self.rng.pick(&held), self.rng.pick(&old)) {
+            (0, _, Some((run, token))) => (run, token, invented),
+            (1, ..) | (_, None, _) => (self.run_id(), invented.0, invented),
+            (_, Some(held), _) => held,
+        }
+    }
+
+    fn result(&mut self) -> RunResult {
+        let verdict = match self.rng.below(8) {
+            0 | 1 => Verdict::Failure { reason: "no".into() },
+            2 => Verdict::DelayMe {
+                delay_ms: self.rng.below(500),
+                reason: "later".into(),
+            },
+            3 => Verdict::Cancelled,
+            _ => Verdict::Success,
+        };
+        let now = Timestamp::from_millis(self.now);
+        RunResult {
+            verdict,
+            exit_code: None,
+            started_at: now,
+            ended_at: now,
+            output_tail: vec![b'x'; 3],
+        }
+    }
+
+    fn session(&mut self) -> SessionId {
+        let sessions = self.sessions.clone();
+        self.rng.pick(&sessions).unwrap_or_default()
+    }
+
+    fn open(&mut self) -> Command {
+        let mut held = Vec::new();
+        for _ in 0..self.rng.below(4) {
+            let (run, token, _) = self.attempt();
+            held.push((run, token));
+        }
+        Command::SessionOpen {
+            worker: format!("w{}", self.rng.below(3)),
+            journal: u128::from(self.rng.below(3)),
+            node: None,
+            slots: 4,
+            labels: BTreeMap::new(),
+            held,
+        }
+    }
+
+    fn drain(&mut self) -> Command {
+        let rows = self.tables.scan(Table::Spool, &[], &END, 5).expect("readable");
+        let mut items: Vec<DrainItem> = Vec::new();
+        for (key, _) in rows {
+            let next = self.next_time();
+            items.push(DrainItem {
+                seq: decode_u64(&key).expect("spool key"),
+                next,
+            });
+        }
+        Command::Drain { items }
+    }
+
+    fn command(&mut self) -> Command {
+        match self.rng.below(34) {
+            0..=5 => Command::Submit {
+                spec: Box::new(self.spec()),
+                first: self.next_time(),
+            },
+            6 => Command::Dequeue {
+                task: self.task_ref(),
+                kill: self.rng.one_in(2),
+            },
+            7 => {
+                let spec = self.spec();
+                let generation = 1 + self.rng.below(3);
+                Command::Move {
+                    task: self.task_ref(),
+                    generation,
+                    schedule: spec.schedule,
+                    next: self.next_time(),
+                }
+            }
+            8 | 9 => Command::Trigger {
+                task: self.task_ref(),
+                params: vec![],
+            },
+            10 | 11 => Command::Retry { run: self.run_id() },
+            12 => Command::Cancel { run: self.run_id() },
+            13 => {
+                let until = self.rng.one_in(2).then(|| self.time_ahead());
+                Command::Pause {
+                    task: self.task_ref(),
+                    until,
+                    note: String::new(),
+                }
+            }
+            14 => {
+                let generation = 1 + self.rng.below(4);
+                Command::Resume {
+                    task: self.task_ref(),
+                    generation,
+                    next: self.next_time(),
+                }
+            }
+            15 => Command::ClearSpool {
+                upto: if self.rng.one_in(2) {
+                    u64::MAX
+                } else {
+                    self.rng.below(20)
+                },
+            },
+            16 if self.rng.one_in(3) => Command::Shutdown { message: "m".into() },
+            16 | 17 => Command::Start,
+            18 => self.drain(),
+            19..=22 => self.fire(),
+            23 => Command::Due {
+                runs: self.runs().iter().map(|run| run.id).collect(),
+            },
+            24 | 25 => self.assign(),
+            26 => {
+                let (run, token, session) = self.attempt();
+                Command::Grant { run, token, session }
+            }
+            27 | 28 => {
+                let (run, token, _) = self.attempt();
+                Command::Complete {
+                    run,
+                    token,
+                    result: Box::new(self.result()),
+                }
+            }
+            29 => {
+                let (run, token, _) = self.attempt();
+                Command::Nack {
+                    run,
+                    token,
+                    reason: "no".into(),
+                }
+            }
+            30 => self.open(),
+            31 => Command::SessionExpire {
+                session: self.session(),
+            },
+            32 => Command::SessionClose {
+                session: self.session(),
+            },
+            _ => {
+                let tasks = self.tasks().iter().map(|(id, _)| *id).collect();
+                let runs = self.runs().iter().map(|run| run.id).collect();
+                Command::Retain {
+                    runs,
+                    tasks,
+                    requests_until: self.time_ahead(),
+                }
+            }
+        }
+    }
+
+    fn item(&mut self) -> Item {
+        if self.rng.one_in(12)
+            && let Some(item) = self.rng.pick(&self.requests.clone())
+        {
+            return item;
+        }
+        let request = match self.rng.below(4) {
+            0 => Some(RequestKey::Client {
+                expires_at: self.time_ahead(),
+                nonce: self.rng.next().into(),
+            }),
+            1 => Some(RequestKey::Caller {
+                namespace: "default".into(),
+                key: self.rng.below(500).to_string(),
+            }),
+            _ => None,
+        };
+        let item = Item {
+            request,
+            principal: "p".into(),
+            command: self.command(),
+        };
+        if item.request.is_some() {
+            self.requests.push(item.clone());
+        }
+        item
+    }
+}
+
+fn step(tables: &mut MemTables, entries: &[(Position, Entry)]) -> Vec<sched_core::Outcome> {
+    let mut staged = Staged::new(&*tables);
+    let mut outcomes = Vec::new();
+    for (position, entry) in entries {
+        outcomes.extend(apply_entry(&mut staged, *position, entry).expect("no fault in memory"));
+    }
+    let changes = staged.into_changes();
+    tables.write(changes);
+    outcomes
+}
+
+fn run_seed(seed: u64, steps: u64) {
+    let mut world = World {
+        rng: Rng(seed),
+        now: 1_000_000,
+        index: 0,
+        sessions: Vec::new(),
+        tables: MemTables::new(),
+        requests: Vec::new(),
+    };
+    let mut batching = MemTables::new();
+    let mut batch = Vec::new();
+    for _ in 0..steps {
+        world.now += world.rng.below(400) as i64;
+        world.index += 1;
+        let items = (0..1 + world.rng.below(3)).map(|_| world.item()).collect();
+        let term = 1 + world.index / 50;
+        let proposer = if world.rng.one_in(40) { term - 1 } else { term };
+        let entry = Entry {
+            term: proposer,
+            now: Timestamp::from_millis(world.now),
+            items,
+        };
+        // The log keeps bytes: what is applied is what was decoded.
+        let entry: Entry = decode(Kind::Entry, &encode(Kind::Entry, &entry)).expect("own entry");
+        let position = Position {
+            index: world.index,
+            term,
+        };
+        let before = world.tables.clone();
+        let outcomes = step(&mut world.tables, &[(position, entry.clone())]);
+        if outcomes.iter().all(|outcome| outcome.reply.is_err()) {
+            assert_eq!(
+                without_time(&before),
+                without_time(&world.tables),
+                "seed {seed}: a refused entry changed {entry:?}"
+            );
+        }
+        for outcome in &outcomes {
+            if let Ok(Reply::Session { id, .. }) = &outcome.reply {
+                world.sessions.push(*id);
+            }
+        }
+        let findings = sched_core::check::check(&world.tables).expect("readable");
+        assert!(
+            findings.is_empty(),
+            "seed {seed}, step {}: {entry:#?}\n{findings:#?}",
+            world.index
+        );
+        batch.push((position, entry));
+        if world.rng.one_in(7) {
+            step(&mut batching, &std::mem::take(&mut batch));
+            assert!(
+                batching == world.tables,
+                "seed {seed}, step {}: replicas differ",
+                world.index
+            );
+        }
+    }
+    // Not a walk through refusals alone.
+    let meta: Meta = read_record(&world.tables, &Key::Meta, Kind::Meta)
+        .expect("readable")
+        .expect("written");
+    assert!(
+        meta.last_task > steps / 20,
+        "seed {seed}: only {} tasks",
+        meta.last_task
+    );
+}
+
+/// Everything but the counters' record, whose clock moves with every entry.
+fn without_time(tables: &MemTables) -> Vec<Vec<(Vec<u8>, Vec<u8>)>> {
+    Table::ALL
+        .iter()
+        .filter(|table| **table != Table::Meta)
+        .map(|table| tables.dump(*table))
+        .collect()
+}
+
+#[test]
+fn random_commands_keep_every_invariant() {
+    let seeds: Vec<u64> = match std::env::var("SEED") {
+        Ok(seed) => vec![seed.parse().expect("SEED is a number")],
+        Err(_) => {
+            let fresh = std::time::UNIX_EPOCH.elapsed().expect("after 1970").as_secs();
+            (1..=20).chain(fresh..fresh + 10).collect()
+        }
+    };
+    for seed in seeds {
+        println!("seed {seed}");
+        run_seed(seed, 400);
+    }
+}
+
+#[test]
+fn run_ids_in_keys_read_back() {
+    let id = RunId {
+        task: TaskId(7),
+        number: 9,
+    };
+    assert_eq!(decode_run(&Key::Run(id).encode()), Some(id));
+}
