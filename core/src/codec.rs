@@ -122,7 +122,10 @@ pub fn decode<T: DeserializeOwned>(kind: Kind, bytes: &[u8]) -> Result<T, Decode
         return Err(DecodeError::Checksum { expected, actual });
     }
     if content[0] != kind as u8 {
-        return Err(DecodeError::Kind { expected: kind as u8, actual: content[0] });
+        return Err(DecodeError::Kind {
+            expected: kind as u8,
+            actual: content[0],
+        });
     }
     if content[1] != VERSION {
         return Err(DecodeError::Version(content[1]));
@@ -130,7 +133,8 @@ pub fn decode<T: DeserializeOwned>(kind: Kind, bytes: &[u8]) -> Result<T, Decode
     let body = &content[2..];
     // The limit bounds what hostile lengths may make the decoder allocate.
     let config = bincode::config::standard().with_limit::<RECORD_BYTES_MAX>();
-    let (value, used) = bincode::serde::decode_from_slice(body, config).map_err(|e| DecodeError::Body(e.to_string()))?;
+    let (value, used) =
+        bincode::serde::decode_from_slice(body, config).map_err(|e| DecodeError::Body(e.to_string()))?;
     if used != body.len() {
         return Err(DecodeError::Trailing(body.len() - used));
     }
@@ -144,28 +148,55 @@ mod tests {
     #[test]
     fn every_damaged_byte_is_found() {
         let bytes = encode(Kind::NameEntry, &(7u64, "abc".to_owned()));
-        assert_eq!(decode::<(u64, String)>(Kind::NameEntry, &bytes), Ok((7, "abc".to_owned())));
+        assert_eq!(
+            decode::<(u64, String)>(Kind::NameEntry, &bytes),
+            Ok((7, "abc".to_owned()))
+        );
         for i in 0..bytes.len() {
             let mut bad = bytes.clone();
             bad[i] ^= 0x10;
             assert!(decode::<(u64, String)>(Kind::NameEntry, &bad).is_err(), "byte {i}");
         }
         for len in 0..bytes.len() {
-            assert!(decode::<(u64, String)>(Kind::NameEntry, &bytes[..len]).is_err(), "length {len}");
+            assert!(
+                decode::<(u64, String)>(Kind::NameEntry, &bytes[..len]).is_err(),
+                "length {len}"
+            );
         }
     }
 
     #[test]
     fn a_body_that_is_too_short_or_too_long_is_refused() {
         let bytes = encode(Kind::NameEntry, &(7u64, 8u64));
-        assert!(matches!(decode::<u64>(Kind::NameEntry, &bytes), Err(DecodeError::Trailing(1))));
-        assert!(matches!(decode::<(u64, u64, u64)>(Kind::NameEntry, &bytes), Err(DecodeError::Body(_))));
-        assert!(matches!(decode::<(u64, u64)>(Kind::Task, &bytes), Err(DecodeError::Kind { .. })));
+        assert!(matches!(
+            decode::<u64>(Kind::NameEntry, &bytes),
+            Err(DecodeError::Trailing(1))
+        ));
+        assert!(matches!(
+            decode::<(u64, u64, u64)>(Kind::NameEntry, &bytes),
+            Err(DecodeError::Body(_))
+        ));
+        assert!(matches!(
+            decode::<(u64, u64)>(Kind::Task, &bytes),
+            Err(DecodeError::Kind { .. })
+        ));
     }
 
     #[test]
     fn hostile_lengths_do_not_allocate() {
-        let mut bytes = vec![Kind::NameEntry as u8, VERSION, 253, 255, 255, 255, 255, 255, 255, 255, 127];
+        let mut bytes = vec![
+            Kind::NameEntry as u8,
+            VERSION,
+            253,
+            255,
+            255,
+            255,
+            255,
+            255,
+            255,
+            255,
+            127,
+        ];
         let crc = crc32c::crc32c(&bytes);
         bytes.extend_from_slice(&crc.to_le_bytes());
         assert!(decode::<Vec<u8>>(Kind::NameEntry, &bytes).is_err());

@@ -41,7 +41,10 @@ impl FromStr for RunId {
     fn from_str(s: &str) -> Result<Self, NotARunId> {
         let parse = || {
             let (task, number) = s.split_once(':')?;
-            Some(RunId { task: TaskId(task.parse().ok()?), number: number.parse().ok()? })
+            Some(RunId {
+                task: TaskId(task.parse().ok()?),
+                number: number.parse().ok()?,
+            })
         };
         parse().ok_or_else(|| NotARunId(s.to_owned()))
     }
@@ -109,7 +112,10 @@ mod tests {
 
     #[test]
     fn run_ids_read_back_and_nonsense_is_refused() {
-        let id = RunId { task: TaskId(42), number: 3 };
+        let id = RunId {
+            task: TaskId(42),
+            number: 3,
+        };
         assert_eq!("42:3".parse::<RunId>(), Ok(id));
         assert_eq!(id.to_string(), "42:3");
         for bad in ["", "42", "42:", ":3", "42:3:1", "-1:2", "a:b", "18446744073709551616:1"] {

@@ -59,6 +59,8 @@ impl std::str::FromStr for Timestamp {
 
     /// Reads RFC 3339 with any offset; finer than a millisecond is cut off.
     fn from_str(s: &str) -> Result<Self, Self::Err> {
-        Ok(Self::from_millis(chrono::DateTime::parse_from_rfc3339(s)?.timestamp_millis()))
+        Ok(Self::from_millis(
+            chrono::DateTime::parse_from_rfc3339(s)?.timestamp_millis(),
+        ))
     }
 }
