@@ -348,11 +348,10 @@ fn next_multiple(every_ms: i64, anchor: Timestamp, after: Timestamp) -> Next {
 }
 
 impl Schedule {
-    /// Returns the schedule with its relative forms resolved at the moment of acceptance, as it is stored: `Now` and `In` become
-    /// [`Schedule::At`].
+    /// Returns the schedule with its relative form resolved at the moment of acceptance, as it is stored: `In` becomes
+    /// [`Schedule::At`]. `Now` stays: its run is created in the step that accepts it.
     pub fn resolved(self, accepted_at: Timestamp) -> Self {
         match self {
-            Schedule::Now => Schedule::At(accepted_at),
             Schedule::In { delay_ms } => {
                 Schedule::At(accepted_at.plus_millis(i64::try_from(delay_ms).unwrap_or(i64::MAX)))
             }
