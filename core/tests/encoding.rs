@@ -1,0 +1,375 @@
+//! The bytes on disk and in the log: one golden file per kind of record. A difference here breaks every existing data folder:
+//! a released struct is superseded, never edited. `make golden` rewrites the files while nothing is released.
+
+use sched_core::codec::{Kind, decode, encode};
+use sched_core::command::{AssignItem, DrainItem, FireItem, MissedRange, Reply, SpoolAction, SpoolOp};
+use sched_core::run::{Attempt, AttemptEnd, LedgerFact, LedgerLine, Occurrence, Run, RunResult, RunState, Verdict};
+use sched_core::schedule::{DstPolicy, Schedule};
+use sched_core::session::{Disposition, Session};
+use sched_core::tables::Meta;
+use sched_core::task::{
+    Action, Delivery, Missed, NextRun, Overlap, Pause, Policy, ScheduleKind, Task, TaskRef, TaskSpec, TaskState,
+    TaskStatus,
+};
+use sched_core::{Command, Entry, Item, NodeId, RequestKey, RunId, SessionId, TaskId, Timestamp, Token};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::path::PathBuf;
+
+fn t(ms: i64) -> Timestamp {
+    Timestamp::from_millis(ms)
+}
+
+const RUN: RunId = RunId {
+    task: TaskId(42),
+    number: 3,
+};
+const TOKEN: Token = Token {
+    index: 1000,
+    position: 7,
+};
+const SESSION: SessionId = SessionId(Token {
+    index: 900,
+    position: 1,
+});
+
+fn policy() -> Policy {
+    Policy {
+        missed: Missed::All { max: 5 },
+        overlap: Overlap::QueueAll,
+        delivery: Some(Delivery::AtMostOnce),
+        time_limit_ms: Some(60_000),
+        priority: -7,
+        ..Policy::default()
+    }
+}
+
+fn spec() -> TaskSpec {
+    TaskSpec {
+        namespace: "default".into(),
+        name: Some("backup".into()),
+        labels: BTreeMap::from([("app".into(), "db".into())]),
+        owner: "ops".into(),
+        description: "nightly".into(),
+        schedule: Schedule::Cron {
+            expr: "0 3 * * *".into(),
+            zone: "Europe/Zurich".into(),
+            dst: DstPolicy::Skip,
+        },
+        action: Action::Command {
+            argv: vec!["/bin/true".into(), "-v".into()],
+            env: BTreeMap::from([("A".into(), "b".into())]),
+            dir: Some("/tmp".into()),
+            stdin: b"in".to_vec(),
+            success_codes: vec![0, 3],
+        },
+        policy: policy(),
+    }
+}
+
+fn status() -> TaskStatus {
+    TaskStatus {
+        state: TaskState::Running,
+        generation: 9,
+        kind: ScheduleKind::Periodic,
+        policy: policy(),
+        next: NextRun::At(t(2000)),
+        pause: Some(Pause {
+            note: "n".into(),
+            until: Some(t(9000)),
+            since: t(8000),
+        }),
+        last_scheduled: Some(t(1000)),
+        runs_created: 3,
+        live: vec![2, 3],
+        held: vec![4],
+        finished: 1,
+        failed: 2,
+        finished_kept: 1,
+        failed_kept: 1,
+        ledger_lines: 6,
+        ended_at: None,
+    }
+}
+
+fn run() -> Run {
+    Run {
+        id: RUN,
+        generation: 9,
+        occurrence: Occurrence::Manual(Some(RequestKey::Caller {
+            namespace: "default".into(),
+            key: "k".into(),
+        })),
+        scheduled_at: t(1000),
+        priority: -7,
+        params: vec![("K".into(), "v".into())],
+        state: RunState::Running {
+            token: TOKEN,
+            session: SESSION,
+        },
+        cancelling: true,
+        tries: 2,
+        tries_before: 1,
+        losses: 1,
+        attempts_count: 4,
+        attempts: vec![Attempt {
+            token: TOKEN,
+            worker: "w".into(),
+            assigned_at: t(1001),
+            ended: Some(AttemptEnd::WorkerLost),
+        }],
+        assigned_at: Some(t(1001)),
+        started_at: Some(t(1002)),
+        ended_at: None,
+        exit_code: Some(-1),
+        reason: "r".into(),
+        output_tail: b"out".to_vec(),
+        stale_reports: 1,
+    }
+}
+
+fn commands() -> Vec<Command> {
+    let task = TaskRef::Name {
+        namespace: "default".into(),
+        name: "backup".into(),
+    };
+    let next = NextRun::GaveUp {
+        retry_at: t(5000),
+        searched_until: t(4000),
+    };
+    let rrule = Schedule::Rrule {
+        rules: vec!["FREQ=DAILY".into()],
+        dtstart: t(0),
+        rdates: vec![t(1)],
+        exdates: vec![t(2)],
+        zone: "UTC".into(),
+        dst: DstPolicy::Shift,
+    };
+    let verdict = Verdict::DelayMe {
+        delay_ms: 5,
+        reason: "busy".into(),
+    };
+    let result = RunResult {
+        verdict,
+        exit_code: Some(75),
+        started_at: t(1),
+        ended_at: t(2),
+        output_tail: vec![1],
+    };
+    let missed = MissedRange {
+        first: t(1),
+        last: t(2),
+        count: 2,
+        reason: "old".into(),
+    };
+    let fire = FireItem {
+        task: TaskId(1),
+        generation: 2,
+        cursor: t(3),
+        runs: vec![t(3)],
+        missed: Some(missed),
+        next,
+    };
+    vec![
+        Command::Submit {
+            spec: Box::new(spec()),
+            first: NextRun::At(t(5)),
+        },
+        Command::Dequeue {
+            task: TaskRef::Id(TaskId(1)),
+            kill: true,
+        },
+        Command::Move {
+            task: task.clone(),
+            generation: 1,
+            schedule: rrule,
+            next,
+        },
+        Command::Trigger {
+            task: task.clone(),
+            params: vec![("K".into(), "v".into())],
+        },
+        Command::Retry { run: RUN },
+        Command::Cancel { run: RUN },
+        Command::Pause {
+            task: task.clone(),
+            until: Some(t(7)),
+            note: "n".into(),
+        },
+        Command::Resume {
+            task,
+            generation: 2,
+            next: NextRun::Never,
+        },
+        Command::ClearSpool { upto: 9 },
+        Command::Shutdown { message: "m".into() },
+        Command::Start,
+        Command::Drain {
+            items: vec![DrainItem { seq: 1, next }],
+        },
+        Command::Fire {
+            leader_since: t(1),
+            items: vec![fire],
+        },
+        Command::Due { runs: vec![RUN] },
+        Command::Assign {
+            items: vec![AssignItem {
+                run: RUN,
+                session: SESSION,
+            }],
+        },
+        Command::Grant {
+            run: RUN,
+            token: TOKEN,
+            session: SESSION,
+        },
+        Command::Complete {
+            run: RUN,
+            token: TOKEN,
+            result: Box::new(result),
+        },
+        Command::Nack {
+            run: RUN,
+            token: TOKEN,
+            reason: "full".into(),
+        },
+        Command::SessionOpen {
+            worker: "w".into(),
+            journal: 5,
+            node: Some(NodeId(7)),
+            slots: 8,
+            labels: BTreeMap::from([("gpu".into(), "yes".into())]),
+            held: vec![(RUN, TOKEN)],
+        },
+        Command::SessionExpire { session: SESSION },
+        Command::SessionClose { session: SESSION },
+        Command::Retain {
+            runs: vec![RUN],
+            tasks: vec![TaskId(1)],
+            requests_until: t(9),
+        },
+    ]
+}
+
+fn golden<T: Serialize + DeserializeOwned + PartialEq + Debug>(kind: Kind, value: &T) {
+    let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("testdata/encoding/{kind:?}.1.hex"));
+    let hex: String = encode(kind, value).iter().map(|b| format!("{b:02x}")).collect();
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&file, format!("{hex}\n")).expect("writable");
+    }
+    let stored = std::fs::read_to_string(&file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+    assert_eq!(hex, stored.trim_end(), "{kind:?}: the encoding has changed");
+    let bytes: Vec<u8> = (0..hex.len() / 2)
+        .map(|i| u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).expect("hex"))
+        .collect();
+    assert_eq!(&decode::<T>(kind, &bytes).expect("golden bytes decode"), value);
+}
+
+#[test]
+fn the_bytes_of_every_record_are_golden() {
+    let items: Vec<Item> = commands()
+        .into_iter()
+        .map(|command| Item {
+            request: Some(RequestKey::Client {
+                expires_at: t(600_000),
+                nonce: 0xfeed,
+            }),
+            principal: "alice".into(),
+            command,
+        })
+        .collect();
+    golden(
+        Kind::Entry,
+        &Entry {
+            term: 3,
+            now: t(1_700_000_000_000),
+            items,
+        },
+    );
+    golden(
+        Kind::Task,
+        &Task {
+            spec: spec(),
+            created_at: t(1),
+        },
+    );
+    golden(Kind::TaskStatus, &status());
+    golden(Kind::Run, &run());
+    let action = SpoolAction::Trigger {
+        task: TaskId(1),
+        params: vec![],
+        request: None,
+    };
+    golden(
+        Kind::SpoolOp,
+        &SpoolOp {
+            accepted_at: t(1),
+            principal: "alice".into(),
+            action,
+        },
+    );
+    golden(
+        Kind::Session,
+        &Session {
+            worker: "w".into(),
+            journal: 5,
+            node: Some(NodeId(7)),
+            slots: 8,
+            labels: BTreeMap::new(),
+            opened_at: t(1),
+            closing: true,
+        },
+    );
+    golden(
+        Kind::Reply,
+        &Reply::Session {
+            id: SESSION,
+            dispositions: vec![(RUN, TOKEN, Disposition::Kill)],
+        },
+    );
+    golden(
+        Kind::Meta,
+        &Meta {
+            now: t(1),
+            last_task: 2,
+            shutdown: Some("m".into()),
+            lost: 3,
+            ..Meta::default()
+        },
+    );
+    let fact = LedgerFact::Missed {
+        first: t(1),
+        last: t(2),
+        count: 2,
+        reason: "old".into(),
+    };
+    golden(Kind::LedgerLine, &LedgerLine { at: t(1), fact });
+    golden(Kind::NameEntry, &TaskId(7));
+    golden(Kind::WorkerEntry, &SESSION);
+}
+
+/// Bytes from a damaged log or a hostile peer end in an error, never in a panic or a large allocation.
+#[test]
+fn damaged_entries_are_refused() {
+    let items = commands().into_iter().map(Item::internal).collect();
+    let bytes = encode(
+        Kind::Entry,
+        &Entry {
+            term: 3,
+            now: t(1),
+            items,
+        },
+    );
+    for i in 0..bytes.len() {
+        let mut bad = bytes.clone();
+        bad[i] ^= 0xff;
+        assert!(decode::<Entry>(Kind::Entry, &bad).is_err(), "byte {i}");
+        // With a checksum that fits, the body may decode to something else, but must not panic.
+        let body = bad.len() - 4;
+        let crc = crc32c::crc32c(&bad[..body]).to_le_bytes();
+        bad[body..].copy_from_slice(&crc);
+        let _ = decode::<Entry>(Kind::Entry, &bad);
+    }
+}
