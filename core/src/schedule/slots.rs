@@ -156,7 +156,7 @@ impl Slots {
         let phase = (self.origin + stretch.offset)
             .div_euclid(size)
             .rem_euclid(self.interval);
-        if !self.reach.hits(phase) {
+        if !self.reach.hits(phase) || self.per_slot() == 0 {
             return Err(Miss::End);
         }
         let mut from = stretch.from;
@@ -168,7 +168,13 @@ impl Slots {
                 Some(_) => return Err(Miss::End),
                 None => from = slot + size,
             }
+            steps.take(1, from)?;
         }
+    }
+
+    /// Returns how many occurrences a whole slot has.
+    fn per_slot(&self) -> u64 {
+        self.positions.count(self.expand.len())
     }
 
     /// Returns the first occurrence at or after `from` in the slot that begins at `slot`.
@@ -248,8 +254,7 @@ impl Slots {
         }
         let phase = self.origin.div_euclid(self.unit.seconds()).rem_euclid(self.interval);
         let on_grid = (0..slots / self.interval).map(|i| (phase + i * self.interval) * self.unit.seconds());
-        let per_slot = self.positions.count(self.expand.len());
-        let per_day = on_grid.filter(|s| self.filter.next(*s) == Some(*s)).count() as u64 * per_slot;
+                let per_day = on_grid.filter(|s| self.filter.next(*s) == Some(*s)).count() as u64 * self.per_slot();
         let mut day = self.start.div_euclid(DAY_S) + 1;
         // The first day is only partly the rule's; what it has is counted one by one, and it has no more than a whole day.
         let mut counted = 0;

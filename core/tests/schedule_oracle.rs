@@ -1,0 +1,116 @@
+//! The recurrence engine against python-dateutil: a corpus of random rules with their answers, in UTC.
+//!
+//! `SCHED_RRULE_CASES=FILE` runs another file of cases, plain or gzipped, as `rrule_oracle.py` prints them.
+
+use sched_core::Timestamp;
+use sched_core::schedule::{DstPolicy, Next, Recurrence, Schedule, ScheduleError, Zones};
+use serde_json::Value;
+use std::io::Read;
+
+/// The corpus says `null` for "nothing before this".
+const HORIZON: &str = "2200-01-01T00:00:00Z";
+
+struct NoZones;
+
+impl Zones for NoZones {
+    fn zone(&self, _: &str) -> Option<jiff::tz::TimeZone> {
+        None
+    }
+}
+
+fn instant(value: &Value) -> Timestamp {
+    value
+        .as_str()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or_else(|| panic!("{value} is no instant"))
+}
+
+fn instants(value: &Value) -> Vec<Timestamp> {
+    value.as_array().expect("a list").iter().map(instant).collect()
+}
+
+fn schedule(case: &Value) -> Schedule {
+    Schedule::Rrule {
+        rules: vec![case["rrule"].as_str().expect("a rule").to_owned()],
+        dtstart: instant(&case["dtstart"]),
+        rdates: instants(&case["rdate"]),
+        exdates: instants(&case["exdate"]),
+        zone: "UTC".to_owned(),
+        dst: DstPolicy::Shift,
+    }
+}
+
+/// Returns the occurrence, unless it is beyond what the corpus looks at.
+fn within(next: Next) -> Option<Timestamp> {
+    assert!(!matches!(next, Next::GaveUp { .. }), "gave up");
+    next.at().filter(|at| *at <= HORIZON.parse().expect("an instant"))
+}
+
+/// Returns what is wrong with our answers, if anything.
+fn difference(case: &Value) -> Option<String> {
+    let compiled = Recurrence::compile(&schedule(case), "", &NoZones);
+    let recurrence = match (compiled, case["verdict"].as_str()) {
+        (Err(ScheduleError::Impossible { .. }), Some("impossible")) | (_, Some("slow")) => return None,
+        (Ok(recurrence), Some("impossible")) => {
+            let first = within(recurrence.next_after(instant(&case["dtstart"]).plus_millis(-1)));
+            return first.map(|first| format!("impossible, but we found {first}"));
+        }
+        (Ok(recurrence), _) => recurrence,
+        (Err(error), _) => return Some(format!("refused: {error}")),
+    };
+    let mut after = Timestamp::MIN;
+    for (number, expected) in instants(&case["first"]).into_iter().enumerate() {
+        let found = within(recurrence.next_after(after));
+        if found != Some(expected) {
+            return Some(format!("occurrence {number} is {expected}, we found {found:?}"));
+        }
+        after = expected;
+    }
+    case["after"].as_array().expect("a list").iter().find_map(|pair| {
+        let expected = if pair[1].is_null() {
+            None
+        } else {
+            Some(instant(&pair[1]))
+        };
+        let found = recurrence.next_after(instant(&pair[0]));
+        // An answer beyond the horizon is given for some points only.
+        let found = if expected.is_some() { found.at() } else { within(found) };
+        (found != expected).then(|| format!("after {} comes {expected:?}, we found {found:?}", pair[0]))
+    })
+}
+
+fn read_cases() -> (String, String) {
+    let default = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/rrule-6k.jsonl.gz").to_owned();
+    let path = std::env::var("SCHED_RRULE_CASES").unwrap_or(default);
+    let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+    let mut text = String::new();
+    if bytes.starts_with(&[0x1f, 0x8b]) {
+        flate2::read::GzDecoder::new(&bytes[..])
+            .read_to_string(&mut text)
+            .expect("gzipped text");
+    } else {
+        text = String::from_utf8(bytes).expect("text");
+    }
+    (path, text)
+}
+
+#[test]
+fn equals_python_dateutil() {
+    let (path, text) = read_cases();
+    let mut checked = 0;
+    let mut differences = Vec::new();
+    for line in text.lines() {
+        let case: Value = serde_json::from_str(line).expect("a case per line");
+        checked += 1;
+        if let Some(difference) = difference(&case) {
+            differences.push(format!("{} from {}: {difference}", case["rrule"], case["dtstart"]));
+        }
+    }
+    assert!(checked > 0, "{path} has no cases");
+    assert!(
+        differences.is_empty(),
+        "{} differences in {checked} cases of {path}:\n{}",
+        differences.len(),
+        differences[..differences.len().min(20)].join("\n")
+    );
+}
