@@ -6,6 +6,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("cargo:rerun-if-changed={file}");
     }
     let descriptors = protox::compile(files, ["proto"])?;
-    tonic_prost_build::configure().bytes(".").compile_fds(descriptors)?;
+    tonic_prost_build::configure()
+        // Callers build their channels themselves; a generated `connect` would also clash with the worker's call of that name.
+        .build_transport(false)
+        .bytes(".")
+        // Ordered maps, so that one task has one encoding.
+        .btree_map(".sched.v1")
+        .compile_fds(descriptors)?;
     Ok(())
 }

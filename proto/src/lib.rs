@@ -1,6 +1,10 @@
 //! The wire: generated types and services, and their conversions to and from `sched-core`.
 #![forbid(unsafe_code)]
 
+pub mod convert;
+pub mod limits;
+pub mod metadata;
+
 /// What clients ask of a cluster.
 #[allow(missing_docs, reason = "generated; the .proto files carry the documentation")]
 pub mod v1 {

@@ -1,0 +1,353 @@
+//! From the wire to `sched-core`: anything may come, what makes no sense is refused by the name of its field.
+
+use crate::limits::HTTP_TIMEOUT_MS_DEFAULT;
+use crate::v1;
+use sched_core::Timestamp;
+use sched_core::command::Reject;
+use sched_core::ids::{RequestKey, RunId, TaskId};
+use sched_core::limits::NAME_BYTES_MAX;
+use sched_core::schedule::{DstPolicy, Schedule};
+use sched_core::task::{
+    Action, Delivery, Missed, NextRun, Overlap, Policy, Retention, TaskRef, TaskSpec, TaskState, Tries,
+};
+
+/// The namespace and the zone that an empty text stands for.
+const NAMESPACE_DEFAULT: &str = "default";
+const ZONE_DEFAULT: &str = "UTC";
+
+fn invalid(field: &str, problem: impl Into<String>) -> Reject {
+    Reject::Invalid {
+        field: field.to_owned(),
+        problem: problem.into(),
+    }
+}
+
+fn missing(field: &str, expected: &str) -> Reject {
+    invalid(field, format!("is missing; expected {expected}"))
+}
+
+/// Returns the value of an enumeration, refusing numbers this release does not know.
+fn enumeration<E: TryFrom<i32>>(field: &str, number: i32) -> Result<E, Reject> {
+    E::try_from(number).map_err(|_| {
+        invalid(
+            field,
+            format!("{number} is not a value this release knows; it may be too old"),
+        )
+    })
+}
+
+/// Returns an instant, refusing what lies outside the years 1 to 9999.
+pub fn instant(field: &str, unix_ms: i64) -> Result<Timestamp, Reject> {
+    let at = Timestamp::from_millis(unix_ms);
+    if at.as_millis() == unix_ms {
+        Ok(at)
+    } else {
+        Err(invalid(field, format!("{unix_ms} ms is outside the years 1 to 9999")))
+    }
+}
+
+fn or_default(text: String, default: &str) -> String {
+    if text.is_empty() { default.to_owned() } else { text }
+}
+
+/// A task as a client asks for it. `accepted_at` stands for an absent dtstart.
+///
+/// # Errors
+///
+/// Names the field that is missing or not understood.
+pub fn task_spec(wire: v1::TaskSpec, accepted_at: Timestamp) -> Result<TaskSpec, Reject> {
+    Ok(TaskSpec {
+        namespace: or_default(wire.namespace, NAMESPACE_DEFAULT),
+        name: wire.name,
+        labels: wire.labels,
+        owner: wire.owner,
+        description: wire.description,
+        schedule: schedule(wire.schedule.unwrap_or_default(), accepted_at)?,
+        action: action(wire.action.unwrap_or_default())?,
+        policy: policy(wire.policy.unwrap_or_default())?,
+    })
+}
+
+/// A schedule. `accepted_at` stands for an absent dtstart, cut to the second: rules know nothing finer.
+///
+/// # Errors
+///
+/// When no form is given, or an instant or a policy is not understood. The rules themselves are checked when they are compiled.
+pub fn schedule(wire: v1::Schedule, accepted_at: Timestamp) -> Result<Schedule, Reject> {
+    use v1::schedule::Form;
+    let form = wire
+        .form
+        .ok_or_else(|| missing("schedule", "one of now, at, in, every, cron, rrule, manual"))?;
+    Ok(match form {
+        Form::Now(_) => Schedule::Now,
+        Form::At(at) => Schedule::At(instant("schedule.at", at.at_unix_ms)?),
+        Form::In(delay) => Schedule::In {
+            delay_ms: delay.delay_ms,
+        },
+        Form::Every(every) => Schedule::Every {
+            every_ms: every.every_ms,
+            anchor: instant("schedule.every.anchor", every.anchor_unix_ms.unwrap_or(0))?,
+        },
+        Form::Cron(cron) => Schedule::Cron {
+            expr: cron.expr,
+            zone: or_default(cron.zone, ZONE_DEFAULT),
+            dst: dst_policy("schedule.cron.dst", cron.dst)?,
+        },
+        Form::Rrule(rule) => rrule(rule, accepted_at)?,
+        Form::Manual(_) => Schedule::Manual,
+    })
+}
+
+fn rrule(wire: v1::RruleSchedule, accepted_at: Timestamp) -> Result<Schedule, Reject> {
+    let instants = |field: &str, list: Vec<i64>| -> Result<Vec<Timestamp>, Reject> {
+        list.into_iter().map(|unix_ms| instant(field, unix_ms)).collect()
+    };
+    if wire.rules.is_empty() {
+        return Err(missing(
+            "schedule.rrule.rules",
+            "at least one rule, for example FREQ=DAILY;BYHOUR=9",
+        ));
+    }
+    let dtstart = match wire.dtstart_unix_ms {
+        Some(unix_ms) => instant("schedule.rrule.dtstart", unix_ms)?,
+        None => whole_second(accepted_at),
+    };
+    Ok(Schedule::Rrule {
+        rules: wire.rules,
+        dtstart,
+        rdates: instants("schedule.rrule.rdates", wire.rdates_unix_ms)?,
+        exdates: instants("schedule.rrule.exdates", wire.exdates_unix_ms)?,
+        zone: or_default(wire.zone, ZONE_DEFAULT),
+        dst: dst_policy("schedule.rrule.dst", wire.dst)?,
+    })
+}
+
+/// Returns the second an instant lies in.
+pub fn whole_second(at: Timestamp) -> Timestamp {
+    Timestamp::from_millis(at.as_millis() - at.as_millis().rem_euclid(1000))
+}
+
+fn dst_policy(field: &str, number: i32) -> Result<DstPolicy, Reject> {
+    Ok(match enumeration(field, number)? {
+        v1::DstPolicy::Unspecified | v1::DstPolicy::Shift => DstPolicy::Shift,
+        v1::DstPolicy::Skip => DstPolicy::Skip,
+    })
+}
+
+/// An action.
+///
+/// # Errors
+///
+/// When no kind is given, or a status cannot be one.
+pub fn action(wire: v1::Action) -> Result<Action, Reject> {
+    use v1::action::Kind;
+    Ok(
+        match wire
+            .kind
+            .ok_or_else(|| missing("action", "one of command, http, sample"))?
+        {
+            Kind::Command(command) => Action::Command {
+                argv: command.argv,
+                env: command.env,
+                dir: command.dir,
+                stdin: command.stdin.into(),
+                success_codes: command.success_codes,
+            },
+            Kind::Http(http) => Action::Http {
+                method: or_default(http.method, "GET"),
+                url: http.url,
+                headers: http
+                    .headers
+                    .into_iter()
+                    .map(|header| (header.name, header.value))
+                    .collect(),
+                body: http.body.into(),
+                success_statuses: http
+                    .success_statuses
+                    .into_iter()
+                    .map(http_status)
+                    .collect::<Result<_, _>>()?,
+                timeout_ms: http.timeout_ms.unwrap_or(HTTP_TIMEOUT_MS_DEFAULT),
+            },
+            Kind::Sample(sample) => Action::Sample {
+                succeed: sample.succeed,
+                duration_ms: sample.duration_ms,
+                payload: sample.payload.into(),
+            },
+        },
+    )
+}
+
+fn http_status(number: u32) -> Result<u16, Reject> {
+    u16::try_from(number).map_err(|_| {
+        invalid(
+            "action.http.success_statuses",
+            format!("{number} is not an HTTP status"),
+        )
+    })
+}
+
+/// The policies of a task; what is absent gets its default.
+///
+/// # Errors
+///
+/// When a policy is not understood, or the priority is outside its range.
+pub fn policy(wire: v1::Policy) -> Result<Policy, Reject> {
+    let default = Policy::default();
+    let tries = wire.tries.unwrap_or_default();
+    let retention = wire.retention.unwrap_or_default();
+    Ok(Policy {
+        grace_ms: wire.grace_ms.unwrap_or(default.grace_ms),
+        missed: missed(wire.missed),
+        overlap: overlap(wire.overlap)?,
+        tries: Tries {
+            max: tries.max.unwrap_or(default.tries.max),
+            delay_ms: tries.delay_ms.unwrap_or(default.tries.delay_ms),
+            factor_percent: tries.factor_percent.unwrap_or(default.tries.factor_percent),
+            delay_ms_max: tries.delay_ms_max.unwrap_or(default.tries.delay_ms_max),
+        },
+        delivery: delivery(wire.delivery)?,
+        time_limit_ms: wire.time_limit_ms,
+        priority: i8::try_from(wire.priority)
+            .map_err(|_| invalid("policy.priority", format!("{}; expected -100 to 100", wire.priority)))?,
+        retention: Retention {
+            finished_max: retention.finished_max.unwrap_or(default.retention.finished_max),
+            failed_max: retention.failed_max.unwrap_or(default.retention.failed_max),
+            age_ms_max: retention.age_ms_max.unwrap_or(default.retention.age_ms_max),
+        },
+    })
+}
+
+fn missed(wire: Option<v1::Missed>) -> Missed {
+    use v1::missed::Rule;
+    match wire.and_then(|missed| missed.rule) {
+        None => Missed::default(),
+        Some(Rule::Skip(_)) => Missed::Skip,
+        Some(Rule::Latest(_)) => Missed::Latest,
+        Some(Rule::All(all)) => Missed::All { max: all.max },
+    }
+}
+
+fn overlap(number: i32) -> Result<Overlap, Reject> {
+    Ok(match enumeration("policy.overlap", number)? {
+        v1::Overlap::Unspecified => Overlap::default(),
+        v1::Overlap::Allow => Overlap::Allow,
+        v1::Overlap::Skip => Overlap::Skip,
+        v1::Overlap::QueueOne => Overlap::QueueOne,
+        v1::Overlap::QueueAll => Overlap::QueueAll,
+        v1::Overlap::Replace => Overlap::Replace,
+    })
+}
+
+fn delivery(number: i32) -> Result<Option<Delivery>, Reject> {
+    Ok(match enumeration("policy.delivery", number)? {
+        v1::Delivery::Unspecified => None,
+        v1::Delivery::AtLeastOnce => Some(Delivery::AtLeastOnce),
+        v1::Delivery::AtMostOnce => Some(Delivery::AtMostOnce),
+    })
+}
+
+/// How a caller names a task.
+///
+/// # Errors
+///
+/// When the task is not named at all, or the name cannot be one.
+pub fn task_ref(wire: Option<v1::TaskRef>) -> Result<TaskRef, Reject> {
+    use v1::task_ref::By;
+    match wire.and_then(|task| task.by) {
+        Some(By::Id(id)) => Ok(TaskRef::Id(TaskId(id))),
+        Some(By::Named(named)) => {
+            let namespace = or_default(named.namespace, NAMESPACE_DEFAULT);
+            sched_core::validate::name("namespace", &namespace)?;
+            sched_core::validate::name("task", &named.name)?;
+            Ok(TaskRef::Name {
+                namespace,
+                name: named.name,
+            })
+        }
+        None => Err(missing("task", "an id or a name")),
+    }
+}
+
+/// The name of a run.
+///
+/// # Errors
+///
+/// When it is absent.
+pub fn run_id(wire: Option<v1::RunId>) -> Result<RunId, Reject> {
+    let id = wire.ok_or_else(|| missing("run", "a task id and a number"))?;
+    Ok(RunId {
+        task: TaskId(id.task),
+        number: id.number,
+    })
+}
+
+/// What makes a repeated call recognisable. Every call that changes something must have it: without it, a repeat could not be
+/// told from a second request.
+///
+/// # Errors
+///
+/// When it is absent, or the caller's text is empty or too long.
+pub fn request_key(wire: Option<v1::RequestKey>) -> Result<RequestKey, Reject> {
+    use v1::request_key::Key;
+    match wire.and_then(|request| request.key) {
+        Some(Key::Client(client)) => Ok(RequestKey::Client {
+            expires_at: instant("request.client.expires_at", client.expires_at_unix_ms)?,
+            nonce: (u128::from(client.nonce_high) << 64) | u128::from(client.nonce_low),
+        }),
+        Some(Key::Caller(caller)) => {
+            let namespace = or_default(caller.namespace, NAMESPACE_DEFAULT);
+            sched_core::validate::name("request.caller.namespace", &namespace)?;
+            if caller.key.is_empty() || caller.key.len() > NAME_BYTES_MAX {
+                let size = caller.key.len();
+                let problem = format!("has {size} bytes, expected 1 to {NAME_BYTES_MAX}");
+                return Err(invalid("request.caller.key", problem));
+            }
+            Ok(RequestKey::Caller {
+                namespace,
+                key: caller.key,
+            })
+        }
+        None => Err(missing("request", "a request key, so that a repeat is recognised")),
+    }
+}
+
+/// The parameters of a trigger; their sizes are checked by [`sched_core::validate::params`].
+pub fn params(wire: Vec<v1::Param>) -> Vec<(String, String)> {
+    wire.into_iter().map(|param| (param.key, param.value)).collect()
+}
+
+/// A task's state.
+///
+/// # Errors
+///
+/// When the number is none of the states.
+pub fn task_state(number: i32) -> Result<TaskState, Reject> {
+    Ok(match enumeration("state", number)? {
+        v1::TaskState::Unspecified => return Err(missing("state", "a task state")),
+        v1::TaskState::Spooled => TaskState::Spooled,
+        v1::TaskState::Queued => TaskState::Queued,
+        v1::TaskState::Running => TaskState::Running,
+        v1::TaskState::Failed => TaskState::Failed,
+        v1::TaskState::Finished => TaskState::Finished,
+        v1::TaskState::Terminated => TaskState::Terminated,
+    })
+}
+
+/// A next run time.
+///
+/// # Errors
+///
+/// When it is absent or an instant is out of range.
+pub fn next_run(wire: Option<v1::NextRun>) -> Result<NextRun, Reject> {
+    use v1::next_run::Next;
+    Ok(match wire.and_then(|next| next.next) {
+        Some(Next::AtUnixMs(at)) => NextRun::At(instant("next_run.at", at)?),
+        Some(Next::Never(_)) => NextRun::Never,
+        Some(Next::GaveUp(gave_up)) => NextRun::GaveUp {
+            retry_at: instant("next_run.retry_at", gave_up.retry_at_unix_ms)?,
+            searched_until: instant("next_run.searched_until", gave_up.searched_until_unix_ms)?,
+        },
+        None => return Err(missing("next_run", "an instant, never, or gave up")),
+    })
+}

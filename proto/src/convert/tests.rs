@@ -1,0 +1,398 @@
+use super::*;
+use crate::v1;
+use sched_core::Timestamp;
+use sched_core::ids::{RequestKey, RunId, SessionId, TaskId, Token};
+use sched_core::schedule::{DstPolicy, Schedule};
+use sched_core::task::{Action, Delivery, Missed, NextRun, Overlap, Policy, Retention, TaskRef, TaskSpec, Tries};
+use std::collections::BTreeMap;
+
+const ACCEPTED: Timestamp = Timestamp::from_millis(1_700_000_000_123);
+
+/// A task in which no field has its default value.
+fn full() -> TaskSpec {
+    TaskSpec {
+        namespace: "billing".into(),
+        name: Some("nightly".into()),
+        labels: BTreeMap::from([("team".into(), "a".into()), ("tier".into(), "1".into())]),
+        owner: "ann".into(),
+        description: "closes the books".into(),
+        schedule: schedules().remove(5),
+        action: actions().remove(0),
+        policy: Policy {
+            grace_ms: 1,
+            missed: Missed::All { max: 7 },
+            overlap: Overlap::QueueOne,
+            tries: Tries {
+                max: 3,
+                delay_ms: 4,
+                factor_percent: 150,
+                delay_ms_max: 9,
+            },
+            delivery: Some(Delivery::AtLeastOnce),
+            time_limit_ms: Some(5),
+            priority: -100,
+            retention: Retention {
+                finished_max: 1,
+                failed_max: 2,
+                age_ms_max: 3,
+            },
+        },
+    }
+}
+
+fn schedules() -> Vec<Schedule> {
+    let at = Timestamp::from_millis;
+    vec![
+        Schedule::Now,
+        Schedule::At(at(-5)),
+        Schedule::In { delay_ms: 1_000 },
+        Schedule::Every {
+            every_ms: 300_000,
+            anchor: at(77),
+        },
+        Schedule::Cron {
+            expr: "0 9 * * 1-5".into(),
+            zone: "Europe/Zurich".into(),
+            dst: DstPolicy::Skip,
+        },
+        Schedule::Rrule {
+            rules: vec!["FREQ=DAILY;COUNT=3".into(), "RRULE:FREQ=WEEKLY".into()],
+            dtstart: at(1_000),
+            rdates: vec![at(5), at(6)],
+            exdates: vec![at(7)],
+            zone: "America/New_York".into(),
+            dst: DstPolicy::Skip,
+        },
+        Schedule::Manual,
+    ]
+}
+
+fn actions() -> Vec<Action> {
+    vec![
+        Action::Command {
+            argv: vec!["/bin/sh".into(), "-c".into(), "date".into()],
+            env: BTreeMap::from([("A".into(), "b".into())]),
+            dir: Some("/srv".into()),
+            stdin: vec![0, 255],
+            success_codes: vec![0, 3],
+        },
+        Action::Http {
+            method: "POST".into(),
+            url: "http://localhost/x".into(),
+            headers: vec![("a".into(), "1".into()), ("a".into(), "2".into())],
+            body: vec![1, 2],
+            success_statuses: vec![200, 404],
+            timeout_ms: 17,
+        },
+        Action::Sample {
+            succeed: true,
+            duration_ms: 9,
+            payload: vec![3],
+        },
+    ]
+}
+
+#[test]
+fn a_task_comes_back_with_every_field() {
+    let spec = full();
+    assert_eq!(from_wire::task_spec(to_wire::task_spec(&spec), ACCEPTED), Ok(spec));
+}
+
+#[test]
+fn a_task_of_defaults_comes_back() {
+    let spec = TaskSpec {
+        namespace: "default".into(),
+        name: None,
+        labels: BTreeMap::new(),
+        owner: String::new(),
+        description: String::new(),
+        schedule: Schedule::Now,
+        action: actions().remove(2),
+        policy: Policy::default(),
+    };
+    assert_eq!(
+        from_wire::task_spec(to_wire::task_spec(&spec), ACCEPTED),
+        Ok(spec.clone())
+    );
+    let sparse = v1::TaskSpec {
+        schedule: Some(to_wire::schedule(&spec.schedule)),
+        action: Some(to_wire::action(&spec.action)),
+        ..v1::TaskSpec::default()
+    };
+    assert_eq!(from_wire::task_spec(sparse, ACCEPTED), Ok(spec));
+}
+
+#[test]
+fn every_schedule_action_and_policy_comes_back() {
+    for schedule in schedules() {
+        assert_eq!(
+            from_wire::schedule(to_wire::schedule(&schedule), ACCEPTED),
+            Ok(schedule)
+        );
+    }
+    for action in actions() {
+        assert_eq!(from_wire::action(to_wire::action(&action)), Ok(action));
+    }
+    let overlaps = [
+        Overlap::Allow,
+        Overlap::Skip,
+        Overlap::QueueOne,
+        Overlap::QueueAll,
+        Overlap::Replace,
+    ];
+    let missed = [Missed::Skip, Missed::Latest, Missed::All { max: 2 }];
+    let deliveries = [None, Some(Delivery::AtLeastOnce), Some(Delivery::AtMostOnce)];
+    for overlap in overlaps {
+        for missed in missed {
+            for delivery in deliveries {
+                let policy = Policy {
+                    overlap,
+                    missed,
+                    delivery,
+                    ..Policy::default()
+                };
+                assert_eq!(from_wire::policy(to_wire::policy(&policy)), Ok(policy));
+            }
+        }
+    }
+}
+
+#[test]
+fn names_keys_and_states_come_back() {
+    let named = TaskRef::Name {
+        namespace: "n".into(),
+        name: "x".into(),
+    };
+    for task in [TaskRef::Id(TaskId(u64::MAX)), named] {
+        assert_eq!(from_wire::task_ref(Some(to_wire::task_ref(&task))), Ok(task));
+    }
+    let run = RunId {
+        task: TaskId(42),
+        number: 3,
+    };
+    assert_eq!(from_wire::run_id(Some(to_wire::run_id(run))), Ok(run));
+    let keys = [
+        RequestKey::Client {
+            expires_at: ACCEPTED,
+            nonce: u128::MAX - 7,
+        },
+        RequestKey::Client {
+            expires_at: ACCEPTED,
+            nonce: 1 << 64,
+        },
+        RequestKey::Caller {
+            namespace: "n".into(),
+            key: "k".into(),
+        },
+    ];
+    for key in keys {
+        assert_eq!(from_wire::request_key(Some(to_wire::request_key(&key))), Ok(key));
+    }
+    for next in [
+        NextRun::At(ACCEPTED),
+        NextRun::Never,
+        NextRun::GaveUp {
+            retry_at: ACCEPTED,
+            searched_until: Timestamp::EPOCH,
+        },
+    ] {
+        assert_eq!(from_wire::next_run(Some(to_wire::next_run(next))), Ok(next));
+    }
+    use sched_core::task::TaskState::*;
+    for state in [Spooled, Queued, Running, Failed, Finished, Terminated] {
+        assert_eq!(from_wire::task_state(to_wire::task_state(state).into()), Ok(state));
+    }
+}
+
+#[test]
+fn an_absent_dtstart_is_the_second_of_acceptance() {
+    let wire = v1::Schedule {
+        form: Some(v1::schedule::Form::Rrule(v1::RruleSchedule {
+            rules: vec!["FREQ=DAILY".into()],
+            ..v1::RruleSchedule::default()
+        })),
+    };
+    let Ok(Schedule::Rrule { dtstart, zone, .. }) = from_wire::schedule(wire, ACCEPTED) else {
+        panic!("not a rule");
+    };
+    assert_eq!((dtstart.as_millis(), zone.as_str()), (1_700_000_000_000, "UTC"));
+    assert_eq!(from_wire::whole_second(Timestamp::from_millis(-1)).as_millis(), -1_000);
+}
+
+/// Changes one field of a good task, and names the field the refusal must name.
+type Spoil = (&'static str, fn(&mut v1::TaskSpec));
+
+#[test]
+fn nonsense_is_refused_by_the_name_of_its_field() {
+    fn cron(spec: &mut v1::TaskSpec, dst: i32) {
+        let cron = v1::CronSchedule {
+            dst,
+            ..v1::CronSchedule::default()
+        };
+        spec.schedule = Some(v1::Schedule {
+            form: Some(v1::schedule::Form::Cron(cron)),
+        });
+    }
+    fn policy(spec: &mut v1::TaskSpec) -> &mut v1::Policy {
+        spec.policy.get_or_insert_default()
+    }
+    let table: [Spoil; 9] = [
+        ("schedule", |spec| spec.schedule = None),
+        ("schedule", |spec| spec.schedule = Some(v1::Schedule::default())),
+        ("schedule.at", |spec| {
+            let at = v1::AtSchedule { at_unix_ms: i64::MAX };
+            spec.schedule = Some(v1::Schedule {
+                form: Some(v1::schedule::Form::At(at)),
+            });
+        }),
+        ("schedule.cron.dst", |spec| cron(spec, 9)),
+        ("action", |spec| spec.action = None),
+        ("action.http.success_statuses", |spec| {
+            let http = v1::HttpAction {
+                success_statuses: vec![70_000],
+                ..v1::HttpAction::default()
+            };
+            spec.action = Some(v1::Action {
+                kind: Some(v1::action::Kind::Http(http)),
+            });
+        }),
+        ("policy.overlap", |spec| policy(spec).overlap = -1),
+        ("policy.delivery", |spec| policy(spec).delivery = 3),
+        ("policy.priority", |spec| policy(spec).priority = 1_000),
+    ];
+    for (expected, spoil) in table {
+        let mut wire = to_wire::task_spec(&full());
+        spoil(&mut wire);
+        match from_wire::task_spec(wire, ACCEPTED) {
+            Err(Reject::Invalid { field, problem }) => {
+                assert_eq!(field, expected);
+                assert!(!problem.is_empty());
+            }
+            other => panic!("{expected}: {other:?}"),
+        }
+    }
+    assert!(from_wire::task_ref(None).is_err());
+    assert!(from_wire::run_id(None).is_err());
+    assert!(from_wire::request_key(None).is_err());
+    let long = v1::CallerKey {
+        namespace: String::new(),
+        key: "k".repeat(257),
+    };
+    let long = v1::RequestKey {
+        key: Some(v1::request_key::Key::Caller(long)),
+    };
+    assert!(from_wire::request_key(Some(long)).is_err());
+}
+
+fn rejects() -> Vec<(Reject, tonic::Code)> {
+    use tonic::Code;
+    let run = RunId {
+        task: TaskId(1),
+        number: 2,
+    };
+    let token = Token { index: 3, position: 4 };
+    vec![
+        (Reject::NotFound { what: "task 42".into() }, Code::NotFound),
+        (
+            Reject::NameTaken {
+                name: "n".into(),
+                by: TaskId(7),
+            },
+            Code::AlreadyExists,
+        ),
+        (
+            Reject::WrongState {
+                what: "task 1".into(),
+                state: "FINISHED".into(),
+                expected: "x".into(),
+            },
+            Code::FailedPrecondition,
+        ),
+        (
+            Reject::Conflict {
+                task: TaskId(1),
+                expected: 1,
+                actual: 2,
+            },
+            Code::Aborted,
+        ),
+        (
+            Reject::Invalid {
+                field: "name".into(),
+                problem: "is empty".into(),
+            },
+            Code::InvalidArgument,
+        ),
+        (
+            Reject::RequestExpired {
+                expired_at: ACCEPTED,
+                now: ACCEPTED,
+            },
+            Code::FailedPrecondition,
+        ),
+        (
+            Reject::Overloaded {
+                what: "full".into(),
+                retry_after_ms: 250,
+            },
+            Code::ResourceExhausted,
+        ),
+        (Reject::StaleAttempt { run, token }, Code::Aborted),
+        (
+            Reject::NoSession {
+                session: SessionId(token),
+            },
+            Code::FailedPrecondition,
+        ),
+        (
+            Reject::WrongTerm {
+                proposed: 1,
+                committed: 2,
+            },
+            Code::Unavailable,
+        ),
+    ]
+}
+
+#[test]
+fn every_refusal_survives_its_status() {
+    for (refusal, code) in rejects() {
+        let status = reject_status(&refusal);
+        assert_eq!(status.code(), code, "{refusal}");
+        let failure = failure_of(&status).expect("details");
+        assert_eq!(failure, reject(&refusal));
+        assert_eq!(failure.message, refusal.to_string());
+    }
+    let taken = reject(&rejects()[1].0);
+    assert_eq!(taken.existing_task, Some(7));
+    let invalid = reject(&rejects()[4].0);
+    assert_eq!((invalid.field.as_str(), invalid.kind()), ("name", FailureKind::Invalid));
+    assert_eq!(reject(&rejects()[6].0).retry_after_ms, 250);
+}
+
+#[test]
+fn a_follower_names_the_leader_in_details_and_metadata() {
+    let status = status(&not_leader(Some("node-2:7400")));
+    assert_eq!(status.code(), tonic::Code::Unavailable);
+    assert_eq!(metadata::leader(status.metadata()), Some("node-2:7400"));
+    assert_eq!(failure_of(&status).expect("details").leader, "node-2:7400");
+    assert!(is_worth_another_try(FailureKind::NotLeader));
+}
+
+#[test]
+fn foreign_details_are_not_taken_for_ours() {
+    assert_eq!(failure_of(&tonic::Status::unavailable("no route")), None);
+    let garbage = tonic::Status::with_details(tonic::Code::Internal, "x", vec![255; 40].into());
+    assert_eq!(failure_of(&garbage), None);
+    // The kind must fit the code, or somebody between has changed one of them.
+    let details = failure(FailureKind::NotFound, "x").encode_to_vec();
+    let mismatch = tonic::Status::with_details(tonic::Code::Internal, "x", details.into());
+    assert_eq!(failure_of(&mismatch), None);
+}
+
+#[test]
+fn a_message_fits_into_headers() {
+    let failure = failure(FailureKind::Invalid, "ü".repeat(100_000));
+    assert!(failure.message.len() <= crate::limits::FAILURE_MESSAGE_BYTES_MAX + '…'.len_utf8());
+    assert!(failure.message.ends_with('…'));
+}
