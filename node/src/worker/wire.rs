@@ -1,0 +1,608 @@
+//! Between the stream's messages and the types of `sched-core`, in both directions: the leader's end uses it too.
+
+use bytes::Bytes;
+use sched_core::limits::{HELD_TOKENS_MAX, OUTPUT_TAIL_BYTES_MAX, WORKER_SLOTS_MAX};
+use sched_core::run::{RunResult, Verdict};
+use sched_core::session::Disposition;
+use sched_core::task::{Action, Delivery};
+use sched_core::{Command, NodeId, RunId, SessionId, TaskId, Timestamp, Token};
+use sched_proto::worker as pb;
+use std::time::Duration;
+
+/// The version of the protocol that this build speaks.
+pub const PROTOCOL_VERSION: u32 = 1;
+
+/// A message that cannot be what its sender meant.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum WireError {
+    /// A field that must be there is not.
+    #[error("{0} is missing")]
+    Missing(&'static str),
+    /// A field has a value that this build does not know.
+    #[error("{field} has the value {value}, which this version does not know")]
+    Unknown {
+        /// Which.
+        field: &'static str,
+        /// What it was.
+        value: i64,
+    },
+    /// A field is outside its limits.
+    #[error("{field} is {value}, expected {expected}")]
+    OutOfRange {
+        /// Which.
+        field: &'static str,
+        /// What it was.
+        value: u64,
+        /// What would be accepted.
+        expected: String,
+    },
+}
+
+/// What the worker does with a run when it loses contact with the leader.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum OnDisconnect {
+    /// It is killed: it can run elsewhere.
+    #[default]
+    Kill,
+    /// It runs on and is reported when contact is back.
+    Continue,
+}
+
+/// An attempt as a worker needs to know it: everything that `Run` carries.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Job {
+    /// The run.
+    pub run: RunId,
+    /// The attempt.
+    pub token: Token,
+    /// The task's namespace.
+    pub namespace: String,
+    /// The task's name.
+    pub task_name: Option<String>,
+    /// When the run was to start.
+    pub scheduled_at: Timestamp,
+    /// Which attempt of the run this is, from 1.
+    pub attempt_number: u32,
+    /// What to do.
+    pub action: Action,
+    /// Longest run, after which its whole process tree is killed.
+    pub time_limit: Option<Duration>,
+    /// Parameters of a manual trigger.
+    pub params: Vec<(String, String)>,
+    /// Whether the start needs a grant.
+    pub delivery: Delivery,
+    /// Whether it survives a loss of contact.
+    pub on_disconnect: OnDisconnect,
+}
+
+/// Returns the wire form of a token.
+pub fn token_to_wire(token: Token) -> pb::Token {
+    pb::Token {
+        index: token.index,
+        position: token.position,
+    }
+}
+
+/// Returns the wire form of a run id.
+pub fn run_id_to_wire(run: RunId) -> pb::RunId {
+    pb::RunId {
+        task: run.task.0,
+        number: run.number,
+    }
+}
+
+/// Returns the wire form of an attempt.
+pub fn attempt_to_wire(run: RunId, token: Token) -> pb::Attempt {
+    pb::Attempt {
+        run: Some(run_id_to_wire(run)),
+        token: Some(token_to_wire(token)),
+    }
+}
+
+/// Reads a run id.
+///
+/// # Errors
+/// It is missing.
+pub fn run_id_from_wire(run: Option<pb::RunId>) -> Result<RunId, WireError> {
+    let run = run.ok_or(WireError::Missing("run"))?;
+    Ok(RunId {
+        task: TaskId(run.task),
+        number: run.number,
+    })
+}
+
+/// Reads an attempt.
+///
+/// # Errors
+/// It, or a part of it, is missing.
+pub fn attempt_from_wire(attempt: Option<&pb::Attempt>) -> Result<(RunId, Token), WireError> {
+    let attempt = attempt.ok_or(WireError::Missing("attempt"))?;
+    let token = attempt.token.ok_or(WireError::Missing("attempt.token"))?;
+    Ok((
+        run_id_from_wire(attempt.run)?,
+        Token {
+            index: token.index,
+            position: token.position,
+        },
+    ))
+}
+
+/// Returns the wire form of a job: the leader's `Run`.
+pub fn job_to_wire(job: &Job) -> pb::Run {
+    pb::Run {
+        attempt: Some(attempt_to_wire(job.run, job.token)),
+        namespace: job.namespace.clone(),
+        task_name: job.task_name.clone().unwrap_or_default(),
+        scheduled_at_ms: job.scheduled_at.as_millis(),
+        attempt_number: job.attempt_number,
+        action: Some(action_to_wire(&job.action)),
+        time_limit_ms: job.time_limit.map(millis),
+        params: job.params.iter().map(param).collect(),
+        delivery: match job.delivery {
+            Delivery::AtLeastOnce => pb::Delivery::AtLeastOnce,
+            Delivery::AtMostOnce => pb::Delivery::AtMostOnce,
+        }
+        .into(),
+        on_disconnect: match job.on_disconnect {
+            OnDisconnect::Kill => pb::OnDisconnect::Kill,
+            OnDisconnect::Continue => pb::OnDisconnect::Continue,
+        }
+        .into(),
+    }
+}
+
+/// Reads a job.
+///
+/// # Errors
+/// A part is missing or has a value that this build does not know.
+pub fn job_from_wire(run: pb::Run) -> Result<Job, WireError> {
+    let (id, token) = attempt_from_wire(run.attempt.as_ref())?;
+    Ok(Job {
+        run: id,
+        token,
+        namespace: run.namespace,
+        task_name: Some(run.task_name).filter(|name| !name.is_empty()),
+        scheduled_at: Timestamp::from_millis(run.scheduled_at_ms),
+        attempt_number: run.attempt_number,
+        action: action_from_wire(run.action.ok_or(WireError::Missing("action"))?)?,
+        time_limit: run.time_limit_ms.map(Duration::from_millis),
+        params: run.params.into_iter().map(|p| (p.name, p.value)).collect(),
+        delivery: match known::<pb::Delivery>("delivery", run.delivery)? {
+            pb::Delivery::Unspecified | pb::Delivery::AtLeastOnce => Delivery::AtLeastOnce,
+            pb::Delivery::AtMostOnce => Delivery::AtMostOnce,
+        },
+        on_disconnect: match known::<pb::OnDisconnect>("on_disconnect", run.on_disconnect)? {
+            pb::OnDisconnect::Unspecified | pb::OnDisconnect::Kill => OnDisconnect::Kill,
+            pb::OnDisconnect::Continue => OnDisconnect::Continue,
+        },
+    })
+}
+
+/// Returns the wire form of an action.
+pub fn action_to_wire(action: &Action) -> pb::Action {
+    let kind = match action {
+        Action::Command {
+            argv,
+            env,
+            dir,
+            stdin,
+            success_codes,
+        } => pb::action::Kind::Command(pb::CommandAction {
+            argv: argv.clone(),
+            env: env.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
+            dir: dir.clone(),
+            stdin: Bytes::copy_from_slice(stdin),
+            success_codes: success_codes.clone(),
+        }),
+        Action::Http {
+            method,
+            url,
+            headers,
+            body,
+            success_statuses,
+            timeout_ms,
+        } => pb::action::Kind::Http(pb::HttpAction {
+            method: method.clone(),
+            url: url.clone(),
+            headers: headers.iter().map(param).collect(),
+            body: Bytes::copy_from_slice(body),
+            success_statuses: success_statuses.iter().map(|s| u32::from(*s)).collect(),
+            timeout_ms: *timeout_ms,
+        }),
+        Action::Sample {
+            succeed,
+            duration_ms,
+            payload,
+        } => pb::action::Kind::Sample(pb::SampleAction {
+            succeed: *succeed,
+            duration_ms: *duration_ms,
+            payload: Bytes::copy_from_slice(payload),
+        }),
+    };
+    pb::Action { kind: Some(kind) }
+}
+
+/// Reads an action.
+///
+/// # Errors
+/// It is of a kind that this build does not know, or a status is not one of HTTP.
+pub fn action_from_wire(action: pb::Action) -> Result<Action, WireError> {
+    Ok(match action.kind.ok_or(WireError::Missing("action.kind"))? {
+        pb::action::Kind::Command(command) => Action::Command {
+            argv: command.argv,
+            env: command.env.into_iter().collect(),
+            dir: command.dir,
+            stdin: command.stdin.into(),
+            success_codes: command.success_codes,
+        },
+        pb::action::Kind::Http(http) => Action::Http {
+            method: http.method,
+            url: http.url,
+            headers: http.headers.into_iter().map(|p| (p.name, p.value)).collect(),
+            body: http.body.into(),
+            success_statuses: http
+                .success_statuses
+                .into_iter()
+                .map(status)
+                .collect::<Result<_, _>>()?,
+            timeout_ms: http.timeout_ms,
+        },
+        pb::action::Kind::Sample(sample) => Action::Sample {
+            succeed: sample.succeed,
+            duration_ms: sample.duration_ms,
+            payload: sample.payload.into(),
+        },
+    })
+}
+
+/// Returns the wire form of a result. `reason` is for people where the verdict has no place for one.
+pub fn result_to_wire(result: &RunResult, reason: &str) -> pb::Result {
+    let (verdict, said, delay_ms) = match &result.verdict {
+        Verdict::Success => (pb::Verdict::Success, "", 0),
+        Verdict::Failure { reason } => (pb::Verdict::Failure, reason.as_str(), 0),
+        Verdict::DelayMe { delay_ms, reason } => (pb::Verdict::DelayMe, reason.as_str(), *delay_ms),
+        Verdict::Cancelled => (pb::Verdict::Cancelled, reason, 0),
+    };
+    pb::Result {
+        verdict: verdict.into(),
+        reason: said.to_owned(),
+        delay_ms,
+        exit_code: result.exit_code,
+        started_at_ms: result.started_at.as_millis(),
+        ended_at_ms: result.ended_at.as_millis(),
+        output_tail: Bytes::copy_from_slice(&result.output_tail),
+    }
+}
+
+/// Reads a result; of an output tail that is too long, the last part is kept.
+///
+/// # Errors
+/// The verdict is missing or not known.
+pub fn result_from_wire(result: pb::Result) -> Result<RunResult, WireError> {
+    let verdict = match known::<pb::Verdict>("result.verdict", result.verdict)? {
+        pb::Verdict::Unspecified => return Err(WireError::Missing("result.verdict")),
+        pb::Verdict::Success => Verdict::Success,
+        pb::Verdict::Failure => Verdict::Failure { reason: result.reason },
+        pb::Verdict::DelayMe => Verdict::DelayMe {
+            delay_ms: result.delay_ms,
+            reason: result.reason,
+        },
+        pb::Verdict::Cancelled => Verdict::Cancelled,
+    };
+    let tail_from = result.output_tail.len().saturating_sub(OUTPUT_TAIL_BYTES_MAX);
+    Ok(RunResult {
+        verdict,
+        exit_code: result.exit_code,
+        started_at: Timestamp::from_millis(result.started_at_ms),
+        ended_at: Timestamp::from_millis(result.ended_at_ms),
+        output_tail: result.output_tail[tail_from..].to_vec(),
+    })
+}
+
+/// Reads a worker's introduction as the command that opens its session.
+///
+/// # Errors
+/// Another version of the protocol, no slots or too many, too many attempts, or an attempt with a part missing. Names and labels are
+/// checked where the command is proposed, with those of the other calls.
+pub fn session_open_from_wire(hello: pb::Hello) -> Result<Command, WireError> {
+    if hello.protocol_version != PROTOCOL_VERSION {
+        return Err(WireError::OutOfRange {
+            field: "protocol_version",
+            value: hello.protocol_version.into(),
+            expected: PROTOCOL_VERSION.to_string(),
+        });
+    }
+    if !(1..=WORKER_SLOTS_MAX).contains(&hello.slots) {
+        let expected = format!("1 to {WORKER_SLOTS_MAX}");
+        return Err(WireError::OutOfRange {
+            field: "slots",
+            value: hello.slots.into(),
+            expected,
+        });
+    }
+    if hello.held.len() > HELD_TOKENS_MAX {
+        let expected = format!("at most {HELD_TOKENS_MAX} attempts");
+        return Err(WireError::OutOfRange {
+            field: "held",
+            value: hello.held.len() as u64,
+            expected,
+        });
+    }
+    Ok(Command::SessionOpen {
+        worker: hello.worker,
+        journal: u128::from(hello.journal_high) << 64 | u128::from(hello.journal_low),
+        node: hello.node.map(NodeId),
+        slots: hello.slots,
+        labels: hello.labels.into_iter().collect(),
+        held: hello
+            .held
+            .iter()
+            .map(|held| attempt_from_wire(held.attempt.as_ref()))
+            .collect::<Result<_, _>>()?,
+    })
+}
+
+/// Returns the two halves of a journal id, the high one first.
+pub fn journal_to_wire(journal: u128) -> (u64, u64) {
+    // Both casts keep exactly the bits they are meant to keep.
+    ((journal >> 64) as u64, journal as u64)
+}
+
+/// Returns the wire form of a session id.
+pub fn session_to_wire(session: SessionId) -> pb::Token {
+    token_to_wire(session.0)
+}
+
+/// Returns the wire form of what to do with a held attempt.
+pub fn disposition_to_wire(run: RunId, token: Token, disposition: Disposition) -> pb::Disposition {
+    let kind = match disposition {
+        Disposition::Continue => pb::DispositionKind::Continue,
+        Disposition::Kill => pb::DispositionKind::Kill,
+        Disposition::Recorded => pb::DispositionKind::Recorded,
+        Disposition::Stale => pb::DispositionKind::Stale,
+    };
+    pb::Disposition {
+        attempt: Some(attempt_to_wire(run, token)),
+        kind: kind.into(),
+    }
+}
+
+/// Reads what to do with a held attempt.
+///
+/// # Errors
+/// The attempt or the kind is missing, or the kind is not known.
+pub fn disposition_from_wire(disposition: &pb::Disposition) -> Result<(Token, Disposition), WireError> {
+    let (_, token) = attempt_from_wire(disposition.attempt.as_ref())?;
+    let kind = match known::<pb::DispositionKind>("disposition.kind", disposition.kind)? {
+        pb::DispositionKind::Unspecified => return Err(WireError::Missing("disposition.kind")),
+        pb::DispositionKind::Continue => Disposition::Continue,
+        pb::DispositionKind::Kill => Disposition::Kill,
+        pb::DispositionKind::Recorded => Disposition::Recorded,
+        pb::DispositionKind::Stale => Disposition::Stale,
+    };
+    Ok((token, kind))
+}
+
+fn known<E: TryFrom<i32>>(field: &'static str, value: i32) -> Result<E, WireError> {
+    E::try_from(value).map_err(|_| WireError::Unknown {
+        field,
+        value: value.into(),
+    })
+}
+
+fn status(status: u32) -> Result<u16, WireError> {
+    u16::try_from(status).map_err(|_| WireError::OutOfRange {
+        field: "action.success_statuses",
+        value: status.into(),
+        expected: "100 to 599".to_owned(),
+    })
+}
+
+fn param((name, value): &(String, String)) -> pb::Param {
+    pb::Param {
+        name: name.clone(),
+        value: value.clone(),
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use prost::Message;
+
+    fn jobs() -> Vec<Job> {
+        let actions = [
+            Action::Command {
+                argv: vec!["/bin/sh".into(), "-c".into(), "true".into()],
+                env: [("A".to_owned(), "1".to_owned())].into(),
+                dir: Some("/tmp".into()),
+                stdin: vec![0, 255, 10],
+                success_codes: vec![0, 3, -1],
+            },
+            Action::Http {
+                method: "POST".into(),
+                url: "https://example.org/x".into(),
+                headers: vec![("a".into(), "1".into()), ("a".into(), "2".into())],
+                body: b"body".to_vec(),
+                success_statuses: vec![200, 418],
+                timeout_ms: 1234,
+            },
+            Action::Sample {
+                succeed: true,
+                duration_ms: 5,
+                payload: vec![1; 256],
+            },
+        ];
+        actions
+            .into_iter()
+            .enumerate()
+            .map(|(i, action)| Job {
+                run: RunId {
+                    task: TaskId(42),
+                    number: i as u64 + 1,
+                },
+                token: Token {
+                    index: 1 << 40,
+                    position: 7,
+                },
+                namespace: "default".into(),
+                task_name: (i == 0).then(|| "nightly".into()),
+                scheduled_at: Timestamp::from_millis(-5),
+                attempt_number: 3,
+                action,
+                time_limit: (i != 1).then(|| Duration::from_millis(1500)),
+                params: vec![("K".into(), "V".into())],
+                delivery: if i == 0 {
+                    Delivery::AtMostOnce
+                } else {
+                    Delivery::AtLeastOnce
+                },
+                on_disconnect: if i == 0 {
+                    OnDisconnect::Continue
+                } else {
+                    OnDisconnect::Kill
+                },
+            })
+            .collect()
+    }
+
+    #[test]
+    fn jobs_read_back_through_bytes() {
+        for job in jobs() {
+            let bytes = job_to_wire(&job).encode_to_vec();
+            assert_eq!(job_from_wire(pb::Run::decode(bytes.as_slice()).unwrap()), Ok(job));
+        }
+    }
+
+    #[test]
+    fn results_read_back_and_long_tails_keep_their_end() {
+        let verdicts = [
+            Verdict::Success,
+            Verdict::Failure {
+                reason: "exit code 3".into(),
+            },
+            Verdict::DelayMe {
+                delay_ms: 9,
+                reason: "busy".into(),
+            },
+            Verdict::Cancelled,
+        ];
+        for verdict in verdicts {
+            let mut result = RunResult {
+                verdict,
+                exit_code: Some(-3),
+                started_at: Timestamp::from_millis(1),
+                ended_at: Timestamp::from_millis(2),
+                output_tail: b"hello".to_vec(),
+            };
+            assert_eq!(result_from_wire(result_to_wire(&result, "why")), Ok(result.clone()));
+            result.output_tail = [vec![1], vec![2; OUTPUT_TAIL_BYTES_MAX]].concat();
+            let read = result_from_wire(result_to_wire(&result, "why")).unwrap();
+            assert_eq!(read.output_tail, vec![2; OUTPUT_TAIL_BYTES_MAX]);
+        }
+    }
+
+    #[test]
+    fn hello_becomes_the_command_that_opens_the_session() {
+        let journal = 0x0123_4567_89ab_cdef_0011_2233_4455_6677_u128;
+        let (journal_high, journal_low) = journal_to_wire(journal);
+        let run = RunId {
+            task: TaskId(1),
+            number: 2,
+        };
+        let token = Token { index: 3, position: 4 };
+        let hello = pb::Hello {
+            protocol_version: PROTOCOL_VERSION,
+            worker: "w".into(),
+            journal_high,
+            journal_low,
+            node: Some(9),
+            slots: 8,
+            labels: [("zone".to_owned(), "a".to_owned())].into(),
+            held: vec![pb::Held {
+                attempt: Some(attempt_to_wire(run, token)),
+                state: 2,
+            }],
+            ..Default::default()
+        };
+        let expected = Command::SessionOpen {
+            worker: "w".into(),
+            journal,
+            node: Some(NodeId(9)),
+            slots: 8,
+            labels: [("zone".to_owned(), "a".to_owned())].into(),
+            held: vec![(run, token)],
+        };
+        assert_eq!(session_open_from_wire(hello.clone()), Ok(expected));
+
+        type Edit = fn(&mut pb::Hello);
+        let bad: [(Edit, &str); 5] = [
+            (|h| h.protocol_version = 2, "protocol_version is 2, expected 1"),
+            (|h| h.slots = 0, "slots is 0, expected 1 to 10000"),
+            (|h| h.slots = 10_001, "slots is 10001, expected 1 to 10000"),
+            (
+                |h| h.held = vec![h.held[0]; 10_001],
+                "held is 10001, expected at most 10000 attempts",
+            ),
+            (|h| h.held[0].attempt = None, "attempt is missing"),
+        ];
+        for (edit, message) in bad {
+            let mut hello = hello.clone();
+            edit(&mut hello);
+            assert_eq!(session_open_from_wire(hello).unwrap_err().to_string(), message);
+        }
+    }
+
+    #[test]
+    fn dispositions_read_back() {
+        let run = RunId {
+            task: TaskId(1),
+            number: 2,
+        };
+        let token = Token { index: 3, position: 4 };
+        for kind in [
+            Disposition::Continue,
+            Disposition::Kill,
+            Disposition::Recorded,
+            Disposition::Stale,
+        ] {
+            assert_eq!(
+                disposition_from_wire(&disposition_to_wire(run, token, kind)),
+                Ok((token, kind))
+            );
+        }
+        let nothing = pb::Disposition {
+            attempt: Some(attempt_to_wire(run, token)),
+            kind: 0,
+        };
+        assert_eq!(
+            disposition_from_wire(&nothing),
+            Err(WireError::Missing("disposition.kind"))
+        );
+    }
+
+    #[test]
+    fn what_a_newer_leader_might_send_is_refused_by_name() {
+        type Edit = fn(&mut pb::Run);
+        let bad: [(Edit, &str); 6] = [
+            (|r| r.attempt = None, "attempt is missing"),
+            (|r| r.attempt.as_mut().unwrap().token = None, "attempt.token is missing"),
+            (|r| r.attempt.as_mut().unwrap().run = None, "run is missing"),
+            (|r| r.action = None, "action is missing"),
+            (|r| r.action.as_mut().unwrap().kind = None, "action.kind is missing"),
+            (
+                |r| r.delivery = 77,
+                "delivery has the value 77, which this version does not know",
+            ),
+        ];
+        for (edit, message) in bad {
+            let mut run = job_to_wire(&jobs()[0]);
+            edit(&mut run);
+            assert_eq!(job_from_wire(run).unwrap_err().to_string(), message);
+        }
+    }
+}
