@@ -97,7 +97,7 @@ lint() {
 # What is missing here is for the tests to report: they know which of them needs it.
 test_needs() {
     local missing=()
-    command -v dockerd >/dev/null || missing+=(docker.io iptables)
+    command -v dockerd >/dev/null || missing+=(docker.io iptables iproute2)
     if ! command -v docker-compose >/dev/null && ! docker compose version >/dev/null 2>&1; then
         # Ubuntu has both; its first version does not run on its own Python.
         if apt-cache show docker-compose-v2 >/dev/null 2>&1; then missing+=(docker-compose-v2); else missing+=(docker-compose); fi
