@@ -38,7 +38,7 @@ fix: setup ## what a machine can mend: formatting and clippy's suggestions
 
 golden: setup ## rewrite the golden scripts' expected output; read the diff
 	@$(ENV) UPDATE_GOLDEN=1 cargo test --locked -p sched-core
-	git --no-pager diff --stat -- core/testscripts
+	git --no-pager diff --stat -- core/testscripts core/testdata
 
 bench: build ## the figures in README, measured on this machine
 	@$(ENV) scripts/bench.sh
