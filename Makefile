@@ -41,7 +41,7 @@ golden: setup ## rewrite the golden scripts' expected output; read the diff
 	git --no-pager diff --stat -- core/testscripts core/testdata
 
 bench: build ## the figures in README, measured on this machine
-	@$(ENV) scripts/bench.sh
+	@$(ENV) cargo run --quiet --locked -p sched-tests --bin bench
 
 image: build ## a container image from the binaries built here; BINARIES=build compiles inside the image
 	@deploy/image.sh

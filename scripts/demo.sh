@@ -13,49 +13,27 @@ NODES=3
 # One-shots that fall due around the loss of the leader, and the time between two of them.
 ONE_SHOTS=20
 ONE_SHOT_GAP_MS=250
-# What a killed leader may cost: the election, and the lease of a worker that died with it.
+# What a killed leader may cost a task that is due: the election.
 LATE_MS_MAX=5000
 # Longest wait for any one event. Nothing takes this long unless it is broken.
 PATIENCE_S=60
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/sched-demo.XXXXXX")
-declare -a pid client peer
-export SCHED_ENDPOINT=
+. scripts/nodes.sh
 
 if [ -t 1 ]; then bold=$'\e[1m' dim=$'\e[2m' plain=$'\e[0m'; else bold='' dim='' plain=''; fi
 step() { printf '\n%s== %s%s\n' "$bold" "$*" "$plain"; }
 tell() { printf '   %s\n' "$*"; }
-die() { printf '\ndemo: FAILED: %s\n' "$*" >&2; exit 1; }
 # Shows a command as a user would type it, then runs it.
 show() { printf '%s$ %s%s\n' "$dim" "$(printf '%q ' "$@")" "$plain"; "$@"; }
-schedcli() { "$BIN/schedcli" "$@"; }
-json() { "$BIN/schedcli" --output json "$@"; }
-now_ms() { date +%s%3N; }
-
-# The first value of a key in a JSON document on standard input; enough for the few that are read here.
-value() { tr -d '\n' | grep -oE "\"$1\": ?(\"[^\"]*\"|[^,}\] ]+)" | head -n 1 | sed -E 's/^"[^"]*": ?"?//; s/"$//'; }
-
-# Looks until a command succeeds. The last look's words are shown when time is up.
-eventually() {
-    local what=$1 end=$((SECONDS + PATIENCE_S)); shift
-    until "$@" >"$work/look" 2>&1; do
-        [ $SECONDS -lt $end ] || { cat "$work/look" >&2; die "$what: not within $PATIENCE_S s"; }
-        sleep 0.1
-    done
-}
 
 stop_all() {
-    local status=$? n
+    local status=$?
     trap - EXIT INT TERM
-    for n in "${!pid[@]}"; do kill -TERM "${pid[n]}" 2>/dev/null || true; done
-    for n in "${!pid[@]}"; do
-        # Ends when the process does; the bound is for one that does not.
-        timeout 20 tail --pid "${pid[n]}" -f /dev/null || kill -KILL "${pid[n]}" 2>/dev/null || true
-        wait "${pid[n]}" 2>/dev/null || true
-    done
+    stop_nodes
     if [ $status = 0 ]; then rm -rf "$work"
     else
-        for n in $(seq $NODES); do printf '\n--- node %s, last lines\n' "$n" >&2; tail -n 15 "$work/node$n.log" >&2 2>/dev/null || true; done
+        show_logs
         printf '\ndemo: logs and data are in %s\n' "$work" >&2
     fi
     exit $status
@@ -63,23 +41,6 @@ stop_all() {
 trap stop_all EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
-
-# A port below the range that the system hands out by itself, on which nobody answers.
-free_port() {
-    local port
-    while :; do
-        port=$((20000 + RANDOM % 12000))
-        case " ${client[*]:-} ${peer[*]:-} " in *":$port "*) continue ;; esac
-        (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || { echo "$port"; return; }
-    done
-}
-
-start_node() {
-    local n=$1
-    "$BIN/schednode" run --data-dir "$work/node$n" --name "node$n" --listen "${client[n]}" --peer-listen "${peer[n]}" \
-        --initial-cluster "$members" >>"$work/node$n.log" 2>&1 </dev/null &
-    pid[n]=$!
-}
 
 # The number of the node that leads, found by the client address in the status.
 leader() {
@@ -92,23 +53,18 @@ leader() {
     return 1
 }
 
-all_reachable() { [ "$(json status | grep -oE '"reachable": ?true' | wc -l)" = $NODES ]; }
-
 # Prints the id of a new task.
 enqueue() { json enqueue "$@" | value id; }
 
-# One task's state; the second form demands one.
 state_of() { json get "$1" | value state; }
 is_finished() { local state; state=$(state_of "$1"); echo "task $1 is $state"; [ "$state" = FINISHED ]; }
 has_finished_runs() { [ "$(json runs "$1" | grep -oE '"state": ?"FINISHED"' | wc -l)" -ge "$2" ]; }
 
-for n in $(seq $NODES); do client[n]=127.0.0.1:$(free_port); peer[n]=127.0.0.1:$(free_port); done
-members=$(IFS=,; echo "${peer[*]}")
-SCHED_ENDPOINT=$(IFS=,; echo "${client[*]}")
+plan_nodes $NODES
 
 step "Three nodes start, with one list of members"
 for n in $(seq $NODES); do start_node "$n"; tell "node$n: clients at ${client[n]}, peers at ${peer[n]}, process ${pid[n]}"; done
-eventually "the cluster forms" all_reachable
+eventually "the cluster forms" all_reachable $NODES
 show schedcli status
 
 step "Tasks of several kinds"
@@ -175,7 +131,7 @@ tell "all $ONE_SHOTS ran; the latest started $worst ms late; $again needed a sec
 
 step "The killed node comes back with its data"
 start_node "$old"
-eventually "all nodes are reachable" all_reachable
+eventually "all nodes are reachable" all_reachable $NODES
 show schedcli status
 show schedcli dequeue heartbeat minutely even-seconds
 
