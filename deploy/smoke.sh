@@ -90,8 +90,8 @@ possible() {
     return 0
 }
 
-[ $# -gt 0 ] || set -- $(possible)
-for form in "$@"; do
+if [ $# -gt 0 ]; then forms=("$@"); else read -ra forms < <(possible | tr "\n" " "); fi
+for form in "${forms[@]}"; do
     start=$SECONDS
     case $form in
         dev | nodes) "$form" ;;

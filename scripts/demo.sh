@@ -56,8 +56,9 @@ leader() {
 # Prints the id of a new task.
 enqueue() { json enqueue "$@" | value id; }
 
-state_of() { json get "$1" | value state; }
-is_finished() { local state; state=$(state_of "$1"); echo "task $1 is $state"; [ "$state" = FINISHED ]; }
+is_in_state() { local state; state=$(json get "$1" | value state); echo "task $1 is $state"; [ "$state" = "$2" ]; }
+is_finished() { is_in_state "$1" FINISHED; }
+another_leads() { local now; now=$(leader) && [ "$now" != "$1" ]; }
 has_finished_runs() { [ "$(json runs "$1" | grep -oE '"state": ?"FINISHED"' | wc -l)" -ge "$2" ]; }
 
 plan_nodes $NODES
@@ -85,7 +86,7 @@ tell "task $fail: one shot that fails, to see it in the failed index"
 
 step "They run"
 for task in "$once" "$http"; do eventually "task $task is finished" is_finished "$task"; done
-eventually "task $fail fails" eval '[ "$(state_of "$fail")" = FAILED ]'
+eventually "task $fail fails" is_in_state "$fail" FAILED
 eventually "the rule fires" has_finished_runs "$rule" 1
 eventually "the heartbeat beats" has_finished_runs "$beat" 3
 eventually "the cron task runs" has_finished_runs "$cron" 1
@@ -108,7 +109,7 @@ killed_at=$(now_ms)
 wait "${pid[old]}" 2>/dev/null || true
 unset "pid[old]"
 tell "node$old led and is gone"
-eventually "another node leads" eval 'new=$(leader) && [ "$new" != "$old" ]'
+eventually "another node leads" another_leads "$old"
 new=$(leader)
 tell "node$new leads, $(($(now_ms) - killed_at)) ms later as this script sees it"
 beats=$(json runs "$beat" --limit 1000 | grep -c '"state": \?"FINISHED"' || true)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Reads everything, changes nothing, and goes on after a failure, so that one run shows all there is to mend.
 set -uo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 
 # RustSec's advisories as they were when the archive was packed: the answer is the same on every machine and every day.
 ADVISORIES=${ADVISORIES:-../shared/advisory-db.tar.gz}

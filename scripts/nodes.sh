@@ -1,7 +1,7 @@
 # Functions that the demo and the smoke test share: nodes on this machine, and waiting for events. Sourced, never run.
 #
 # Wants BIN (folder of the binaries), work (scratch folder) and PATIENCE_S (longest wait for one event) to be set.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154
 
 declare -a pid client peer
 

@@ -47,7 +47,7 @@ has_system_libclang() {
 local_libclang() {
     local target=$TOOLS/libclang
     if ! compgen -G "$target/clang/native/libclang.so" >/dev/null; then
-        command -v python3 >/dev/null && python3 -m pip --version >/dev/null 2>&1 ||
+        python3 -m pip --version >/dev/null 2>&1 ||
             die "libclang is missing, this is not root, and python3 with pip is missing too: install libclang-dev (Debian, Ubuntu) or pip"
         say "installing $LIBCLANG_WHEEL into .tools/libclang"
         python3 -m pip install --quiet --disable-pip-version-check --no-deps --target "$target" "$LIBCLANG_WHEEL" >&2
@@ -61,7 +61,7 @@ build() {
     command -v cargo >/dev/null || die "cargo is not on PATH: install Rust from https://rustup.rs and run this again"
     mkdir -p "$TOOLS"
     if ! command -v g++ >/dev/null; then
-        can_apt && apt_install g++ || die "no C++ compiler: install g++ (RocksDB is compiled from source)"
+        { can_apt && apt_install g++; } || die "no C++ compiler: install g++ (RocksDB is compiled from source)"
     fi
     # SETUP_LOCAL=1 takes the way without root on a machine that has it, so that this way can be tried.
     if [ -z "${SETUP_LOCAL:-}" ]; then

@@ -5,7 +5,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 stage() {
     local name=$1 start=$SECONDS; shift
-    "$@" && printf 'test: %-8s ok, %d s\n' "$name" $((SECONDS - start)) || { printf 'test: %-8s FAILED, %d s\n' "$name" $((SECONDS - start)); exit 1; }
+    if "$@"; then printf 'test: %-8s ok, %d s\n' "$name" $((SECONDS - start))
+    else printf 'test: %-8s FAILED, %d s\n' "$name" $((SECONDS - start)); exit 1; fi
 }
 
 stage build cargo build --locked --workspace --bins
