@@ -12,7 +12,7 @@ json() { "$BIN/schedcli" --output json "$@"; }
 now_ms() { date +%s%3N; }
 
 # The first value of a key in a JSON document on standard input; enough for the few that are read here.
-value() { tr -d '\n' | grep -oE "\"$1\": ?(\"[^\"]*\"|[^,}\] ]+)" | head -n 1 | sed -E 's/^"[^"]*": ?"?//; s/"$//'; }
+value() { tr -d '\n' | grep -oE "\"$1\": ?(\"[^\"]*\"|[^],} ]+)" | head -n 1 | sed -E 's/^"[^"]*": ?"?//; s/"$//'; }
 
 # Looks until a command succeeds. The last look's words are shown when time is up.
 eventually() {
