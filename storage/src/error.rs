@@ -46,7 +46,9 @@ pub enum StorageError {
         path: PathBuf,
     },
     /// The data folder was written by a release this one does not know.
-    #[error("{path}: format {found} is not known to this release (it knows {known}); use the release that wrote it, or a newer one")]
+    #[error(
+        "{path}: format {found} is not known to this release (it knows {known}); use the release that wrote it, or a newer one"
+    )]
     Format {
         /// The data folder's identity file.
         path: PathBuf,
@@ -56,7 +58,9 @@ pub enum StorageError {
         known: u32,
     },
     /// The data folder belongs to another cluster.
-    #[error("{path}: belongs to cluster {found}, not {wanted}; point the node at its own data folder, or start it with an empty one")]
+    #[error(
+        "{path}: belongs to cluster {found}, not {wanted}; point the node at its own data folder, or start it with an empty one"
+    )]
     OtherCluster {
         /// The data folder's identity file.
         path: PathBuf,
@@ -81,19 +85,46 @@ pub enum StorageError {
 /// What every caller of this crate may get.
 pub(crate) type Result<T> = std::result::Result<T, StorageError>;
 
-/// How a node gets well again when its own copy is lost: its peers have everything.
+/// What to do when the log or the identity is lost: the peers have everything.
 pub(crate) const REJOIN: &str = "keep the folder for analysis, start this node with an empty data folder and add it to the cluster as a new member; the other members hold all acknowledged data";
+
+/// What to do when the tables are lost: they are a function of the newest snapshot and the log.
+pub(crate) const REBUILD: &str = "remove this group's `state` folder and start the node again: the tables are rebuilt from the newest snapshot and the log; if the disk is failing, replace it first";
+
+/// What to do when a snapshot is lost: it is a copy.
+pub(crate) const DROP_SNAPSHOT: &str =
+    "remove this snapshot's folder and start the node again: another snapshot will be built or fetched";
 
 impl StorageError {
     pub(crate) fn io(path: &Path, action: &'static str, source: io::Error) -> Self {
-        Self::Io { path: path.to_owned(), action, source: Arc::new(source) }
+        Self::Io {
+            path: path.to_owned(),
+            action,
+            source: Arc::new(source),
+        }
     }
 
-    pub(crate) fn damaged(path: &Path, problem: impl Into<String>) -> Self {
-        Self::Damaged { path: path.to_owned(), problem: problem.into(), remedy: REJOIN }
+    pub(crate) fn damaged(path: &Path, problem: impl Into<String>, remedy: &'static str) -> Self {
+        Self::Damaged {
+            path: path.to_owned(),
+            problem: problem.into(),
+            remedy,
+        }
     }
 
     pub(crate) fn misuse(path: &Path, problem: impl Into<String>) -> Self {
-        Self::Misuse { path: path.to_owned(), problem: problem.into() }
+        Self::Misuse {
+            path: path.to_owned(),
+            problem: problem.into(),
+        }
+    }
+
+    /// Whether bytes on disk were found to be wrong, as opposed to a disk that is full, slow or gone.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Damaged { .. } => true,
+            Self::Closed(first) => first.is_damage(),
+            _ => false,
+        }
     }
 }

@@ -19,8 +19,10 @@
 
 mod dir;
 mod error;
+mod files;
 mod log;
 mod record;
+mod rocks;
 mod snapshot;
 mod state;
 

@@ -2,6 +2,8 @@
 //!
 //! `core` says what is in the tables; where the bytes lie (memory in tests, RocksDB in a node) is behind [`View`].
 
+#[cfg(any(test, feature = "testing"))]
+pub mod conformance;
 mod key;
 mod memory;
 mod staged;

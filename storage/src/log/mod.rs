@@ -1,18 +1,104 @@
-//! The Raft log.
+//! The Raft log: entries, vote, and how far it was purged and committed.
+//!
+//! - What was handed over can be read at once, durable or not.
+//! - All writes form one stream. One thread takes everything that waits, writes it in one batch, syncs once, and tells
+//!   the writers in the order of the stream: many writers share one sync.
+//! - The first failure is the last: after it nothing is written any more, because what a failed sync left on disk is
+//!   unknown. The process must end and start again.
+//! - There is no hole between the first and the last entry.
 
-use crate::StorageError;
-use crate::error::Result;
+mod reader;
+mod tail;
+mod witness;
+mod writer;
+
+use crate::dir::{GroupContext, locked};
+use crate::error::{REJOIN, Result, StorageError};
+use crate::files;
 use crate::record::LogPosition;
+use crate::rocks::{self, LOG_META};
 use bytes::Bytes;
+use rocksdb::{ColumnFamily, DB};
+use sched_core::codec::{self, Kind};
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::{self, JoinHandle};
+use tail::Tail;
+use tokio::sync::oneshot;
+use witness::Witness;
+use writer::{What, Write, Writer};
 
 /// Called once when a write is durable, or with the reason why it never will be.
 ///
 /// Runs on the log's writer thread, in the order of the writes: it must be quick and must not block.
 pub type Done = Box<dyn FnOnce(std::result::Result<(), StorageError>) + Send>;
 
-/// A handle of the log.
+/// The folder of the log's database within the group's.
+const FOLDER: &str = "log";
+/// The witness, beside the folder it watches.
+const WITNESS: &str = "SYNCED";
+
+const KEY_VOTE: &[u8] = b"vote";
+const KEY_PURGED: &[u8] = b"purged";
+const KEY_COMMITTED: &[u8] = b"committed";
+/// The number of the last write; see [`witness`].
+const KEY_NUMBER: &[u8] = b"number";
+
+/// A handle of the log. The writer thread ends with the last one.
 #[derive(Clone)]
-pub struct LogStore {}
+pub struct LogStore {
+    handle: Arc<Handle>,
+}
+
+struct Handle {
+    log: Arc<Log>,
+    writer: Option<JoinHandle<()>>,
+    _context: GroupContext,
+}
+
+/// The log's database and where it lies.
+struct Disk {
+    db: DB,
+    folder: PathBuf,
+}
+
+/// What handles and writer share.
+struct Log {
+    disk: Disk,
+    now: Mutex<Now>,
+    wake: Condvar,
+    counters: Counters,
+}
+
+/// The log as its callers see it, ahead of the disk by what is queued.
+struct Now {
+    /// Index of the first entry; `tail.next()` when there is none.
+    first: u64,
+    tail: Tail,
+    vote: Option<Bytes>,
+    purged: Option<LogPosition>,
+    committed: Option<LogPosition>,
+    /// Whether `committed` is newer than on disk.
+    committed_waits: bool,
+    /// Waiting writes. Bounded by the callers: consensus holds what it was given until it is told that it is durable.
+    queue: VecDeque<Write>,
+    /// The number of the last write that was handed over.
+    issued: u64,
+    /// Truncations and purges so far: a reader that sees this change starts again.
+    removals: u64,
+    failure: Option<StorageError>,
+    closing: bool,
+}
+
+#[derive(Default)]
+struct Counters {
+    syncs: AtomicU64,
+    entries: AtomicU64,
+    bytes: AtomicU64,
+    write_ns: AtomicU64,
+}
 
 /// What the log has done since it was opened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -27,60 +113,330 @@ pub struct LogStats {
     pub write_ns: u64,
 }
 
+fn key(index: u64) -> [u8; 8] {
+    index.to_be_bytes()
+}
+
+impl Disk {
+    fn cf(&self, name: &'static str) -> Result<&ColumnFamily> {
+        let missing = || StorageError::damaged(&self.folder, format!("column family {name:?} is missing"), REJOIN);
+        self.db.cf_handle(name).ok_or_else(missing)
+    }
+
+    fn on_use(&self, action: &'static str, e: &rocksdb::Error) -> StorageError {
+        rocks::on_use(&self.folder, action, e, REJOIN)
+    }
+
+    fn meta(&self, key: &'static [u8]) -> Result<Option<Vec<u8>>> {
+        self.db
+            .get_cf(self.cf(LOG_META)?, key)
+            .map_err(|e| self.on_use("read the log's markers", &e))
+    }
+
+    /// Reads a marker that is a position or the absence of one.
+    fn position(&self, key: &'static [u8]) -> Result<Option<LogPosition>> {
+        let Some(bytes) = self.meta(key)? else { return Ok(None) };
+        codec::decode(Kind::LogPosition, &bytes).map_err(|e| {
+            let problem = format!("marker {:?}: {e}", String::from_utf8_lossy(key));
+            StorageError::damaged(&self.folder, problem, REJOIN)
+        })
+    }
+}
+
 impl LogStore {
-    /// Appends entries that follow the last one. When it returns they can be read; `done` is called when they are durable.
-    pub fn append(&self, _entries: Vec<(u64, Bytes)>, _done: Done) {
-        unimplemented!()
+    pub(crate) fn open(ctx: &GroupContext) -> Result<Self> {
+        let folder = ctx.dir.join(FOLDER);
+        let witness_path = ctx.dir.join(WITNESS);
+        let witness = Witness::open(&witness_path)?;
+        // Only a log that never was may be made: a database that lost its beginning must not be taken for an empty one.
+        let create = witness.is_none();
+        if create {
+            files::make_dir(&folder)?;
+        }
+        let db = ctx.shared.open_log(&folder, create)?;
+        let disk = Disk { db, folder };
+        let (now, number) = disk.load(ctx.shared.options().log_cache_bytes)?;
+        let witness = match witness {
+            Some((witness, seen)) => {
+                refuse_loss(&disk.folder, seen, number)?;
+                witness
+            }
+            None if number == 0 => Witness::create(&witness_path)?,
+            None => {
+                let problem = "the file is missing although the log is not empty";
+                return Err(StorageError::damaged(&witness_path, problem, REJOIN));
+            }
+        };
+        let log = Arc::new(Log {
+            disk,
+            now: Mutex::new(now),
+            wake: Condvar::new(),
+            counters: Counters::default(),
+        });
+        let writer = Writer::new(Arc::clone(&log), witness);
+        let spawned = thread::Builder::new()
+            .name("raft-log".to_owned())
+            .spawn(move || writer.run());
+        let writer = spawned.map_err(|e| StorageError::io(&log.disk.folder, "start the writer thread of", e))?;
+        Ok(Self {
+            handle: Arc::new(Handle {
+                log,
+                writer: Some(writer),
+                _context: ctx.clone(),
+            }),
+        })
     }
-    /// Stores the vote, durably, in order with all other writes of the log.
-    pub async fn save_vote(&self, _vote: Bytes) -> Result<()> {
-        unimplemented!()
+
+    fn log(&self) -> &Log {
+        &self.handle.log
     }
-    /// Returns the vote last stored.
-    pub fn read_vote(&self) -> Result<Option<Bytes>> {
-        unimplemented!()
+
+    /// Appends entries that follow the last one, or begin an empty log.
+    ///
+    /// When it returns they can be read; `done` is called when they are durable. An empty list is durable when
+    /// everything before it is.
+    pub fn append(&self, entries: Vec<(u64, Bytes)>, done: Done) {
+        let log = self.log();
+        let mut now = locked(&log.now);
+        if let Err(e) = now.accepts(&log.disk.folder, &entries) {
+            drop(now);
+            return done(Err(e));
+        }
+        let number = now.issued + 1;
+        let first = entries.first().map_or(now.tail.next(), |(index, _)| *index);
+        let mut list = Vec::with_capacity(entries.len());
+        for (_, bytes) in entries {
+            now.tail.push(bytes.clone(), number);
+            list.push(bytes);
+        }
+        log.issue(&mut now, What::Append { first, entries: list }, done);
     }
-    /// Removes every entry after `last`, or all of them for `None`, durably.
-    pub async fn truncate_after(&self, _last: Option<u64>) -> Result<()> {
-        unimplemented!()
+
+    /// Stores the vote, durably, in order with all other writes. Takes its place in that order when called.
+    pub fn save_vote(&self, vote: Bytes) -> impl Future<Output = Result<()>> + Send + use<> {
+        let ticket = self.order(|now| {
+            now.vote = Some(vote.clone());
+            Ok(Some(What::Vote(vote)))
+        });
+        ticket.wait()
     }
-    /// Removes every entry up to and including `upto`, and remembers its position.
-    pub async fn purge(&self, _upto: LogPosition) -> Result<()> {
-        unimplemented!()
+
+    /// Removes every entry after `last`, or all of them for `None`. Takes its place in the order when called.
+    ///
+    /// Readers no longer see the entries when it returns its future; the future ends when the removal is durable.
+    pub fn truncate_after(&self, last: Option<u64>) -> impl Future<Output = Result<()>> + Send + use<> {
+        let folder = self.log().disk.folder.clone();
+        let ticket = self.order(|now| {
+            let from = last.map_or(0, |last| last.saturating_add(1));
+            let next = now.tail.next();
+            if from >= next {
+                return Ok(None);
+            }
+            if now.purged.is_some_and(|purged| from <= purged.index) {
+                return Err(StorageError::misuse(
+                    &folder,
+                    format!("entries from {from} on are to be removed, but are already purged"),
+                ));
+            }
+            now.tail.truncate(from);
+            now.first = now.first.min(from);
+            now.removals += 1;
+            Ok(Some(What::Truncate { from, to: next }))
+        });
+        ticket.wait()
     }
-    /// Returns the position last purged.
-    pub fn read_purged(&self) -> Result<Option<LogPosition>> {
-        unimplemented!()
+
+    /// Removes every entry up to and including `upto`, and remembers its position. Takes its place in the order when
+    /// called. A position that is not after the one last purged changes nothing.
+    ///
+    /// Purge only what a durable snapshot holds: see [`crate::Snapshots`].
+    pub fn purge(&self, upto: LogPosition) -> impl Future<Output = Result<()>> + Send + use<> {
+        let ticket = self.order(|now| {
+            if now.purged.is_some_and(|purged| purged.index >= upto.index) {
+                return Ok(None);
+            }
+            let first = now.first;
+            now.purged = Some(upto);
+            now.tail.purge(upto.index + 1);
+            now.first = upto.index + 1;
+            now.removals += 1;
+            Ok(Some(What::Purge { first, upto }))
+        });
+        ticket.wait()
     }
-    /// Returns the index of the first entry.
-    pub fn first_index(&self) -> Result<Option<u64>> {
-        unimplemented!()
+
+    /// Makes a change of the log visible and queues its write in one step; `None` means that there is nothing to write.
+    fn order(&self, change: impl FnOnce(&mut Now) -> Result<Option<What>>) -> Ticket {
+        let log = self.log();
+        let folder = log.disk.folder.clone();
+        let mut now = locked(&log.now);
+        let changed = match now.refusal() {
+            Some(e) => Err(e),
+            None => change(&mut now),
+        };
+        let told = changed.map(|what| {
+            // Without a write of its own it still waits for those before it: they may be what the caller relies on.
+            let what = what.unwrap_or(What::Append {
+                first: now.tail.next(),
+                entries: Vec::new(),
+            });
+            let (tell, told) = oneshot::channel();
+            // A caller that no longer waits does not want to know.
+            log.issue(&mut now, what, Box::new(move |result| drop(tell.send(result))));
+            told
+        });
+        Ticket { told, folder }
     }
-    /// Returns the index and the bytes of the last entry.
-    pub fn last_entry(&self) -> Result<Option<(u64, Bytes)>> {
-        unimplemented!()
-    }
-    /// Returns the entries with `from <= index < to`, as many as fit into `max_bytes`, but at least one if there is one.
+
+    /// Remembers how far the log is known to be committed. Returns at once; after a crash the older value may be back.
     ///
     /// # Errors
-    /// A hole within the range or a damaged record.
-    pub fn read(&self, _from: u64, _to: u64, _max_bytes: usize) -> Result<Vec<(u64, Bytes)>> {
-        unimplemented!()
+    /// The log is closed after a failure.
+    pub fn save_committed(&self, committed: Option<LogPosition>) -> Result<()> {
+        let log = self.log();
+        let mut now = locked(&log.now);
+        if let Some(e) = now.refusal() {
+            return Err(e);
+        }
+        now.committed = committed;
+        now.committed_waits = true;
+        log.wake.notify_one();
+        Ok(())
     }
-    /// Remembers how far the log is known to be committed; not synced, it may be older after a crash.
-    pub fn save_committed(&self, _committed: Option<LogPosition>) -> Result<()> {
-        unimplemented!()
+
+    /// Returns the vote last stored.
+    ///
+    /// # Errors
+    /// None today; the vote is in memory.
+    pub fn read_vote(&self) -> Result<Option<Bytes>> {
+        Ok(locked(&self.log().now).vote.clone())
     }
+
+    /// Returns the position last purged.
+    ///
+    /// # Errors
+    /// None today; the position is in memory.
+    pub fn read_purged(&self) -> Result<Option<LogPosition>> {
+        Ok(locked(&self.log().now).purged)
+    }
+
     /// Returns how far the log was known to be committed.
+    ///
+    /// # Errors
+    /// None today; the position is in memory.
     pub fn read_committed(&self) -> Result<Option<LogPosition>> {
-        unimplemented!()
+        Ok(locked(&self.log().now).committed)
     }
+
     /// Returns the first failure of a write, after which the log takes no more.
     pub fn failure(&self) -> Option<StorageError> {
-        unimplemented!()
+        locked(&self.log().now).failure.clone()
     }
+
+    /// Returns the error for an entry whose bytes the caller could not decode.
+    pub fn damaged_entry(&self, index: u64, problem: &str) -> StorageError {
+        StorageError::damaged(&self.log().disk.folder, format!("log entry {index}: {problem}"), REJOIN)
+    }
+
     /// Returns what the log has done since it was opened.
     pub fn stats(&self) -> LogStats {
-        unimplemented!()
+        let c = &self.log().counters;
+        LogStats {
+            syncs: c.syncs.load(Ordering::Relaxed),
+            entries: c.entries.load(Ordering::Relaxed),
+            bytes: c.bytes.load(Ordering::Relaxed),
+            write_ns: c.write_ns.load(Ordering::Relaxed),
+        }
+    }
+}
+
+impl Log {
+    /// Queues a write that is already visible.
+    fn issue(&self, now: &mut Now, what: What, done: Done) {
+        now.issued += 1;
+        now.queue.push_back(Write {
+            number: now.issued,
+            what,
+            done,
+        });
+        self.wake.notify_one();
+    }
+}
+
+impl Now {
+    fn refusal(&self) -> Option<StorageError> {
+        self.failure
+            .as_ref()
+            .map(|first| StorageError::Closed(Arc::new(first.clone())))
+    }
+
+    /// Checks that entries follow the end of the log without a hole.
+    fn accepts(&mut self, folder: &Path, entries: &[(u64, Bytes)]) -> Result<()> {
+        if let Some(e) = self.refusal() {
+            return Err(e);
+        }
+        let Some((first, _)) = entries.first() else {
+            return Ok(());
+        };
+        let next = self.tail.next();
+        let untouched = self.first == next && self.purged.is_none();
+        if *first != next && !untouched {
+            return Err(StorageError::misuse(
+                folder,
+                format!("entry {first} is to be appended, but the next one is {next}"),
+            ));
+        }
+        if let Some(at) = entries.windows(2).position(|w| w[1].0 != w[0].0 + 1) {
+            let (a, b) = (entries[at].0, entries[at + 1].0);
+            return Err(StorageError::misuse(
+                folder,
+                format!("entries {a} and {b} are to be appended with a hole between them"),
+            ));
+        }
+        if untouched && *first != next {
+            self.tail.begin_at(*first);
+            self.first = *first;
+        }
+        Ok(())
+    }
+}
+
+/// The place of a write in the stream, or the reason why it has none.
+struct Ticket {
+    told: Result<oneshot::Receiver<Result<()>>>,
+    folder: PathBuf,
+}
+
+impl Ticket {
+    /// Waits until the write, and all before it, are durable.
+    async fn wait(self) -> Result<()> {
+        // The writer answers every write, even when it dies (see `writer::AnswerAll`), unless a callback panicked.
+        let gone = |_| StorageError::misuse(&self.folder, "the log's writer ended without an answer");
+        self.told?.await.unwrap_or_else(|e| Err(gone(e)))
+    }
+}
+
+/// Stops a log that is shorter than what was acknowledged from it.
+fn refuse_loss(folder: &Path, seen: u64, number: u64) -> Result<()> {
+    if number >= seen {
+        return Ok(());
+    }
+    let problem = format!(
+        "the log ends with write {number}, but write {seen} was acknowledged: {} acknowledged writes are lost",
+        seen - number
+    );
+    Err(StorageError::damaged(folder, problem, REJOIN))
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        locked(&self.log.now).closing = true;
+        self.log.wake.notify_one();
+        if let Some(writer) = self.writer.take() {
+            // A callback may own the last handle; the thread it runs on ends by itself.
+            if writer.thread().id() != thread::current().id() && writer.join().is_err() {
+                tracing::error!("the log's writer thread panicked");
+            }
+        }
     }
 }

@@ -1,13 +1,29 @@
-//! Snapshots of the tables.
+//! Snapshots of the tables: what a node that is far behind receives, and what lets the log be purged.
+//!
+//! A snapshot is a checkpoint of RocksDB: its files are linked, not copied, so taking one costs a flush. It counts from
+//! the moment it is durable: only then is it reported, and only then may the log be purged up to it.
 
-use crate::error::Result;
+mod manifest;
+mod receive;
+mod stored;
+
+use crate::error::{Result, StorageError};
+use crate::files::{self, Scratch};
 use crate::record::Applied;
-use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use crate::state::StateStore;
+pub use manifest::{Manifest, ManifestFile};
+pub use receive::{ReceivedSnapshot, SnapshotWriter};
+use std::path::Path;
+use std::sync::Arc;
+pub use stored::SnapshotReader;
+pub(crate) use stored::StoredSnapshots;
 
 /// A handle of the snapshots of one group. All calls block: run them off the async threads.
 #[derive(Clone)]
-pub struct Snapshots {}
+pub struct Snapshots {
+    stored: Arc<StoredSnapshots>,
+    state: StateStore,
+}
 
 /// What a snapshot is called and how far it goes.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -20,127 +36,133 @@ pub struct SnapshotInfo {
     pub total_bytes: u64,
 }
 
-/// One file of a snapshot.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct ManifestFile {
-    /// Its name, without any folder.
-    pub name: String,
-    /// Its length in bytes.
-    pub size: u64,
-    /// Its hash.
-    pub sha256: [u8; 32],
-}
-
-/// What a snapshot consists of: enough to fetch it and to know that it is whole.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Manifest {
-    /// The snapshot's name.
-    pub id: String,
-    /// How far its tables go.
-    pub applied: Applied,
-    /// Its files.
-    pub files: Vec<ManifestFile>,
-}
-
 /// A checkpoint that is not yet a snapshot; dropped, it is removed.
-pub struct Checkpoint {}
+pub struct Checkpoint {
+    snapshots: Snapshots,
+    scratch: Scratch,
+    applied: Applied,
+    id: String,
+}
 
-/// Reads a stored snapshot, which stays on disk while it lives.
-#[derive(Clone)]
-pub struct SnapshotReader {}
-
-/// Takes the chunks of a snapshot from a peer, in any order; dropped, it removes what it has.
-pub struct SnapshotWriter {}
-
-/// A snapshot from a peer, whole and verified, not yet installed.
-pub struct ReceivedSnapshot {}
-
-impl Manifest {
-    /// Returns its bytes for disk and wire.
-    pub fn encode(&self) -> Vec<u8> {
-        unimplemented!()
-    }
-    /// Reads and checks the bytes of a manifest.
-    pub fn decode(_bytes: &[u8]) -> Result<Self> {
-        unimplemented!()
-    }
-    /// Returns the bytes of all files together.
-    pub fn total_bytes(&self) -> u64 {
-        unimplemented!()
-    }
-    /// Returns what the snapshot is called and how far it goes.
-    pub fn info(&self) -> SnapshotInfo {
-        unimplemented!()
+impl StoredSnapshots {
+    /// Joins the stored snapshots with the tables that new ones are taken of.
+    pub(crate) fn of(self, state: StateStore) -> Snapshots {
+        Snapshots {
+            stored: Arc::new(self),
+            state,
+        }
     }
 }
 
 impl Snapshots {
-    /// Takes a checkpoint of the tables: quick, to be called between two applies.
+    /// Takes a checkpoint of the tables: flushes and links their files. To be called between two applies; other threads
+    /// may go on reading.
+    ///
+    /// # Errors
+    /// RocksDB or the disk refuses.
     pub fn checkpoint(&self) -> Result<Checkpoint> {
-        unimplemented!()
+        let ctx = self.state.context();
+        let scratch = Scratch::reserve(ctx.tmp.join(format!("checkpoint-{:016x}", random(&ctx.tmp)?)))?;
+        let applied = self.state.db().checkpoint(ctx, scratch.path())?;
+        let id = self.unique(&applied)?;
+        Ok(Checkpoint {
+            snapshots: self.clone(),
+            scratch,
+            applied,
+            id,
+        })
     }
+
     /// Takes a checkpoint and seals it.
+    ///
+    /// # Errors
+    /// RocksDB or the disk refuses.
     pub fn build(&self) -> Result<SnapshotInfo> {
-        unimplemented!()
+        self.checkpoint()?.seal()
     }
+
     /// Returns the newest stored snapshot.
     pub fn newest(&self) -> Option<SnapshotInfo> {
-        unimplemented!()
+        self.stored.newest().map(|s| s.manifest().info())
     }
+
     /// Opens a stored snapshot for reading.
-    pub fn open(&self, _id: &str) -> Result<SnapshotReader> {
-        unimplemented!()
+    ///
+    /// # Errors
+    /// There is no such snapshot, or no longer.
+    pub fn open(&self, id: &str) -> Result<SnapshotReader> {
+        let unknown = || StorageError::misuse(&self.stored.folder(), format!("there is no snapshot {id:?}"));
+        self.stored.find(id).ok_or_else(unknown)
     }
-    /// Starts to receive a snapshot from a peer.
-    pub fn begin_receive(&self, _manifest: Manifest) -> Result<SnapshotWriter> {
-        unimplemented!()
+
+    /// Replaces the tables by a received snapshot, at once, and keeps it as the newest stored one. Durable when it returns.
+    ///
+    /// Views taken before go on reading the tables that were replaced. Interrupted at any point, the node starts with
+    /// either tables, whole.
+    ///
+    /// # Errors
+    /// RocksDB or the disk refuses, or the files are not what the manifest says; the tables stay as they were.
+    pub fn install(&self, received: ReceivedSnapshot) -> Result<SnapshotInfo> {
+        let ReceivedSnapshot { manifest, scratch } = received;
+        let reader = match self.stored.find(&manifest.id) {
+            // Received before, and interrupted after that.
+            Some(known) if *known.manifest() == manifest => {
+                known.verify()?;
+                known
+            }
+            Some(_) => {
+                let problem = format!("another snapshot is called {:?} too", manifest.id);
+                return Err(StorageError::misuse(&self.stored.folder(), problem));
+            }
+            None => {
+                let stored = self.stored.store(scratch, manifest)?;
+                stored.mark_all_verified();
+                stored
+            }
+        };
+        self.state.replace(&reader)?;
+        self.stored.prune();
+        Ok(reader.manifest().info())
     }
-    /// Replaces the tables by a received snapshot, durably and at once, and keeps it as the newest stored one.
-    pub fn install(&self, _received: ReceivedSnapshot) -> Result<SnapshotInfo> {
-        unimplemented!()
+
+    /// Returns a name no other snapshot has, on any node.
+    fn unique(&self, applied: &Applied) -> Result<String> {
+        let (index, term) = applied.last.map_or((0, 0), |last| (last.index, last.term));
+        Ok(format!("{index}-{term}-{:016x}", random(&self.stored.folder())?))
     }
 }
 
 impl Checkpoint {
-    /// Hashes, syncs and stores the checkpoint as the newest snapshot; slow, may run beside applies.
-    pub fn seal(self) -> Result<SnapshotInfo> {
-        unimplemented!()
-    }
     /// Returns how far its tables go.
     pub fn applied(&self) -> &Applied {
-        unimplemented!()
+        &self.applied
+    }
+
+    /// Hashes, syncs and stores the checkpoint as a snapshot; slow, may run beside applies.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn seal(self) -> Result<SnapshotInfo> {
+        let Self {
+            snapshots,
+            scratch,
+            applied,
+            id,
+        } = self;
+        let mut files = Vec::new();
+        for name in files::names(scratch.path())? {
+            let path = scratch.path().join(&name);
+            files.push(ManifestFile::of(&path, name)?);
+            files::sync_file(&path)?;
+        }
+        let manifest = Manifest { id, applied, files };
+        let stored = snapshots.stored.store(scratch, manifest)?;
+        stored.mark_all_verified();
+        snapshots.stored.prune();
+        Ok(stored.manifest().info())
     }
 }
 
-impl SnapshotReader {
-    /// Returns what the snapshot consists of.
-    pub fn manifest(&self) -> &Manifest {
-        unimplemented!()
-    }
-    /// Returns up to `len` bytes of a file from `offset` on; fewer only at its end.
-    pub fn read(&self, _file: &str, _offset: u64, _len: usize) -> Result<Bytes> {
-        unimplemented!()
-    }
-}
-
-impl SnapshotWriter {
-    /// Returns what is to be received.
-    pub fn manifest(&self) -> &Manifest {
-        unimplemented!()
-    }
-    /// Stores a chunk of a file.
-    pub fn write_chunk(&mut self, _file: &str, _offset: u64, _bytes: &[u8]) -> Result<()> {
-        unimplemented!()
-    }
-    /// Checks sizes and hashes and syncs everything.
-    pub fn finish(self) -> Result<ReceivedSnapshot> {
-        unimplemented!()
-    }
-}
-
-impl ReceivedSnapshot {
-    /// Returns what the snapshot is called and how far it goes.
-    pub fn info(&self) -> SnapshotInfo {
-        unimplemented!()
-    }
+fn random(near: &Path) -> Result<u64> {
+    getrandom::u64().map_err(|e| StorageError::io(near, "ask the system for a random number for", e.into()))
 }
