@@ -290,6 +290,7 @@ fn attempt(attempt: &Attempt) -> v1::Attempt {
         Some(AttemptEnd::Refused) => v1::AttemptEnd::Refused,
         Some(AttemptEnd::Delayed) => v1::AttemptEnd::Delayed,
         Some(AttemptEnd::Cancelled) => v1::AttemptEnd::Cancelled,
+        Some(AttemptEnd::ReportedLate) => v1::AttemptEnd::ReportedLate,
     };
     v1::Attempt {
         token_index: attempt.token.index,

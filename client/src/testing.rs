@@ -1,0 +1,145 @@
+//! A cluster in memory for tests: it takes tasks, answers repeats as the real one does, and makes the trouble it is told to.
+
+mod service;
+
+use sched_proto::v1;
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_stream::wrappers::TcpListenerStream;
+
+/// What a node does with its next call instead of answering it.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Fault {
+    /// It is carried out, and the answer never comes.
+    AnswerLost,
+    /// It is carried out, and the connection's stream breaks.
+    AnswerBroken,
+    /// Nothing is carried out, and no answer comes.
+    Hang,
+    /// This refusal is answered.
+    Refuse(v1::Failure),
+    /// An error that no node makes.
+    Foreign(tonic::Code),
+}
+
+/// What all nodes of the cluster know.
+#[derive(Debug, Default)]
+pub struct State {
+    /// By id; whatever a test puts here is read by the calls.
+    pub tasks: BTreeMap<u64, v1::Task>,
+    /// By task and number.
+    pub runs: BTreeMap<(u64, u64), v1::Run>,
+    /// Output of every run.
+    pub output: Vec<u8>,
+    /// The stream of an output breaks here, once.
+    pub output_breaks_at: Option<usize>,
+    /// Lines of every ledger.
+    pub ledger: Vec<v1::LedgerLine>,
+    /// Operations in the spool.
+    pub spool: Vec<v1::SpoolOp>,
+    /// Findings of a check.
+    pub findings: Vec<v1::Finding>,
+    /// What `Status` answers.
+    pub status: v1::StatusReply,
+    /// Calls that changed something, by name, in order; a repeat under a known key is not among them.
+    pub carried_out: Vec<String>,
+    /// Calls received, by name, in order, repeats and all.
+    pub received: Vec<String>,
+    /// Index of the leader.
+    pub leader: Option<usize>,
+    answers: BTreeMap<Vec<u8>, v1::SubmitReply>,
+    next_id: u64,
+    addresses: Vec<SocketAddr>,
+    faults: Vec<VecDeque<Fault>>,
+}
+
+/// Nodes on the loopback device. Dropping it stops them.
+#[derive(Debug)]
+pub struct FakeCluster {
+    state: Arc<Mutex<State>>,
+    servers: Vec<Option<JoinHandle<()>>>,
+}
+
+impl FakeCluster {
+    /// Starts `nodes` nodes; the first leads.
+    ///
+    /// # Panics
+    ///
+    /// When the loopback device takes no listener.
+    pub async fn start(nodes: usize) -> Self {
+        let state = Arc::new(Mutex::new(State {
+            leader: Some(0),
+            next_id: 1,
+            faults: vec![VecDeque::new(); nodes],
+            ..State::default()
+        }));
+        let mut servers = Vec::new();
+        for node in 0..nodes {
+            let listener = TcpListener::bind("127.0.0.1:0")
+                .await
+                .expect("a port on the loopback device");
+            lock(&state)
+                .addresses
+                .push(listener.local_addr().expect("the address just bound"));
+            let service = service::Node {
+                node,
+                state: state.clone(),
+            };
+            let serving = tonic::transport::Server::builder()
+                .add_service(v1::scheduler_server::SchedulerServer::new(service))
+                .serve_with_incoming(TcpListenerStream::new(listener));
+            servers.push(Some(tokio::spawn(async move {
+                serving.await.expect("the server ends only with its task");
+            })));
+        }
+        Self { state, servers }
+    }
+
+    /// Returns what the cluster knows, to look at or to change. Must not be held over an `.await`.
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+
+    /// Returns the address of each node, as a client takes it.
+    pub fn endpoints(&self) -> Vec<String> {
+        self.state()
+            .addresses
+            .iter()
+            .map(|address| format!("http://{address}"))
+            .collect()
+    }
+
+    /// Makes trouble: the next calls to this node end so, one after the other.
+    pub fn fault(&self, node: usize, faults: impl IntoIterator<Item = Fault>) {
+        self.state().faults[node].extend(faults);
+    }
+
+    /// Lets another node lead.
+    pub fn elect(&self, leader: Option<usize>) {
+        self.state().leader = leader;
+    }
+
+    /// Stops a node: its connections break, and new ones are refused.
+    pub async fn stop(&mut self, node: usize) {
+        if let Some(server) = self.servers[node].take() {
+            server.abort();
+            // Cancelled is how it ends.
+            let _ = server.await;
+        }
+    }
+}
+
+impl Drop for FakeCluster {
+    fn drop(&mut self) {
+        for server in self.servers.iter().flatten() {
+            server.abort();
+        }
+    }
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}

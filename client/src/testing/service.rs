@@ -1,0 +1,450 @@
+//! The service of one node of a [`FakeCluster`](super::FakeCluster).
+
+use super::{Fault, State, lock};
+use futures::StreamExt as _;
+use futures::stream::BoxStream;
+use prost::Message as _;
+use sched_proto::convert::{failure, not_leader, status};
+use sched_proto::v1::scheduler_server::Scheduler;
+use sched_proto::{metadata, v1};
+use std::sync::{Arc, Mutex};
+use tonic::{Request, Response, Status, Streaming};
+
+type Answer<T> = Result<Response<T>, Status>;
+
+pub(super) struct Node {
+    pub(super) node: usize,
+    pub(super) state: Arc<Mutex<State>>,
+}
+
+impl Node {
+    /// Notes a call and makes the trouble that is due, then lets `work` do what the call says.
+    async fn handle<T>(&self, name: &str, work: impl FnOnce(&mut State) -> Result<T, v1::Failure>) -> Answer<T> {
+        let fault = {
+            let mut state = lock(&self.state);
+            state.received.push(name.to_owned());
+            state.faults[self.node].pop_front()
+        };
+        let carried_out = match &fault {
+            None | Some(Fault::AnswerLost | Fault::AnswerBroken) => Some(self.answer(work)),
+            _ => None,
+        };
+        match fault {
+            None => {}
+            Some(Fault::AnswerBroken) => return Err(Status::unknown("stream broken")),
+            Some(Fault::AnswerLost | Fault::Hang) => std::future::pending().await,
+            Some(Fault::Refuse(failure)) => return Err(status(&failure)),
+            Some(Fault::Foreign(code)) => return Err(Status::new(code, "from elsewhere")),
+        }
+        carried_out.unwrap_or_else(|| Err(Status::internal("no answer was made")))
+    }
+
+    fn answer<T>(&self, work: impl FnOnce(&mut State) -> Result<T, v1::Failure>) -> Answer<T> {
+        let mut state = lock(&self.state);
+        let leader = state.leader.map(|leader| state.addresses[leader].to_string());
+        if state.leader != Some(self.node) {
+            return Err(status(&not_leader(leader.as_deref())));
+        }
+        let mut response = Response::new(work(&mut state).map_err(|failure| status(&failure))?);
+        if let Some(leader) = leader {
+            metadata::set_leader(response.metadata_mut(), &leader);
+        }
+        Ok(response)
+    }
+}
+
+impl State {
+    fn submit(&mut self, request: &v1::SubmitRequest) -> Result<v1::SubmitReply, v1::Failure> {
+        let key = request.request.clone().unwrap_or_default().encode_to_vec();
+        if let Some(reply) = self.answers.get(&key) {
+            return Ok(reply.clone());
+        }
+        let spec = request.task.clone().unwrap_or_default();
+        let taken =
+            |task: &&v1::Task| spec.name.is_some() && task.spec.as_ref().is_some_and(|other| other.name == spec.name);
+        if let Some(task) = self.tasks.values().find(taken) {
+            return Err(v1::Failure {
+                existing_task: Some(task.id),
+                ..failure(
+                    v1::FailureKind::NameTaken,
+                    format!("the name is taken by task {}", task.id),
+                )
+            });
+        }
+        let id = self.next_id;
+        self.next_id += 1;
+        let reply = v1::SubmitReply {
+            id,
+            name: spec.name.clone(),
+            state: v1::TaskState::Queued.into(),
+            next_run: Some(first_run(&spec)),
+        };
+        self.tasks.insert(id, new_task(id, spec, reply.next_run));
+        self.carried_out.push(format!("submit {id}"));
+        self.answers.insert(key, reply.clone());
+        Ok(reply)
+    }
+
+    fn task(&mut self, by: Option<v1::TaskRef>) -> Result<&mut v1::Task, v1::Failure> {
+        use v1::task_ref::By;
+        let by = by.and_then(|task| task.by);
+        let wanted = |task: &v1::Task| match &by {
+            Some(By::Id(id)) => task.id == *id,
+            Some(By::Named(named)) => task
+                .spec
+                .as_ref()
+                .is_some_and(|spec| spec.name.as_ref() == Some(&named.name)),
+            None => false,
+        };
+        let missing = || failure(v1::FailureKind::NotFound, format!("task {by:?} does not exist"));
+        self.tasks.values_mut().find(|task| wanted(task)).ok_or_else(missing)
+    }
+
+    fn run(&self, id: Option<v1::RunId>) -> Result<v1::Run, v1::Failure> {
+        let id = id.unwrap_or_default();
+        let missing = || {
+            let what = format!("run {}:{} does not exist", id.task, id.number);
+            failure(v1::FailureKind::NotFound, what)
+        };
+        self.runs.get(&(id.task, id.number)).cloned().ok_or_else(missing)
+    }
+
+    /// Notes a change of a task and answers with the task.
+    fn changed(&mut self, what: &str, by: Option<v1::TaskRef>) -> Result<v1::TaskReply, v1::Failure> {
+        let task = self.task(by)?.clone();
+        self.carried_out.push(format!("{what} {}", task.id));
+        Ok(v1::TaskReply {
+            id: task.id,
+            name: task.spec.and_then(|spec| spec.name),
+            state: task.state,
+            next_run: task.next_run,
+        })
+    }
+
+    /// Notes a change of a run and answers with its name.
+    fn run_changed(&mut self, what: &str, id: Option<v1::RunId>) -> Result<v1::RunReply, v1::Failure> {
+        let run = self.run(id)?;
+        let name = run.id.unwrap_or_default();
+        self.carried_out.push(format!("{what} {}:{}", name.task, name.number));
+        Ok(v1::RunReply {
+            run: run.id,
+            task: name.task,
+        })
+    }
+}
+
+/// Cuts the output from `offset` on into chunks; an error stands where the stream breaks.
+fn pieces(state: &State, offset: usize) -> Vec<Result<v1::LogsChunk, Status>> {
+    let output = &state.output;
+    let mut pieces = Vec::new();
+    for at in (offset..output.len().max(offset + 1)).step_by(4) {
+        if state.output_breaks_at.is_some_and(|breaks| at >= breaks) {
+            pieces.push(Err(Status::unavailable("broken")));
+            break;
+        }
+        let end = output.len().min(at + 4);
+        pieces.push(Ok(v1::LogsChunk {
+            offset: at as u64,
+            data: bytes::Bytes::copy_from_slice(output.get(at..end).unwrap_or_default()),
+            attempt: 1,
+            end: end == output.len(),
+            tail_only: false,
+        }));
+    }
+    pieces
+}
+
+fn first_run(spec: &v1::TaskSpec) -> v1::NextRun {
+    use v1::next_run::Next;
+    use v1::schedule::Form;
+    let next = match spec.schedule.as_ref().and_then(|schedule| schedule.form.as_ref()) {
+        Some(Form::At(at)) => Next::AtUnixMs(at.at_unix_ms),
+        Some(Form::Manual(_)) => Next::Never(v1::NextRunNever {}),
+        _ => Next::AtUnixMs(1_700_000_000_000),
+    };
+    v1::NextRun { next: Some(next) }
+}
+
+fn new_task(id: u64, spec: v1::TaskSpec, next_run: Option<v1::NextRun>) -> v1::Task {
+    v1::Task {
+        id,
+        spec: Some(spec),
+        created_at_unix_ms: 1_700_000_000_000,
+        state: v1::TaskState::Queued.into(),
+        generation: 1,
+        next_run,
+        ..v1::Task::default()
+    }
+}
+
+#[tonic::async_trait]
+impl Scheduler for Node {
+    type SubmitStreamStream = BoxStream<'static, Result<v1::SubmitStreamReply, Status>>;
+    type LogsStream = BoxStream<'static, Result<v1::LogsChunk, Status>>;
+
+    async fn submit(&self, request: Request<v1::SubmitRequest>) -> Answer<v1::SubmitReply> {
+        self.handle("submit", |state| state.submit(request.get_ref())).await
+    }
+
+    async fn submit_many(&self, request: Request<v1::SubmitManyRequest>) -> Answer<v1::SubmitManyReply> {
+        self.handle("submit_many", |state| {
+            let result = |item| v1::SubmitResult {
+                result: Some(match state.submit(item) {
+                    Ok(accepted) => v1::submit_result::Result::Accepted(accepted),
+                    Err(refused) => v1::submit_result::Result::Refused(refused),
+                }),
+            };
+            Ok(v1::SubmitManyReply {
+                results: request.get_ref().items.iter().map(result).collect(),
+            })
+        })
+        .await
+    }
+
+    async fn submit_stream(
+        &self,
+        request: Request<Streaming<v1::SubmitStreamRequest>>,
+    ) -> Answer<Self::SubmitStreamStream> {
+        let node = Self {
+            node: self.node,
+            state: self.state.clone(),
+        };
+        let requests = request.into_inner();
+        let replies = futures::stream::unfold((node, requests), |(node, mut requests)| async move {
+            let request = requests.message().await.ok()??;
+            let item = request.item.unwrap_or_default();
+            let reply = match node.handle("submit", |state| state.submit(&item)).await {
+                Ok(accepted) => Ok(v1::submit_result::Result::Accepted(accepted.into_inner())),
+                Err(status) => match sched_proto::convert::failure_of(&status) {
+                    Some(failure) => Ok(v1::submit_result::Result::Refused(failure)),
+                    None => Err(status),
+                },
+            };
+            let reply = reply.map(|result| v1::SubmitStreamReply {
+                seq: request.seq,
+                result: Some(v1::SubmitResult { result: Some(result) }),
+            });
+            Some((reply, (node, requests)))
+        });
+        Ok(Response::new(replies.boxed()))
+    }
+
+    async fn dequeue(&self, request: Request<v1::DequeueRequest>) -> Answer<v1::TaskReply> {
+        let request = request.into_inner();
+        self.handle("dequeue", |state| {
+            state.task(request.task.clone())?.state = v1::TaskState::Terminated.into();
+            state.changed(if request.kill { "dequeue --kill" } else { "dequeue" }, request.task)
+        })
+        .await
+    }
+
+    async fn r#move(&self, request: Request<v1::MoveRequest>) -> Answer<v1::TaskReply> {
+        let request = request.into_inner();
+        self.handle("move", |state| {
+            if let Some(v1::move_request::Start::AtUnixMs(at)) = request.start {
+                let next = Some(v1::next_run::Next::AtUnixMs(at));
+                state.task(request.task.clone())?.next_run = Some(v1::NextRun { next });
+            }
+            state.changed("move", request.task)
+        })
+        .await
+    }
+
+    async fn trigger(&self, request: Request<v1::TriggerRequest>) -> Answer<v1::RunReply> {
+        let request = request.into_inner();
+        self.handle("trigger", |state| {
+            let task = state.changed("run", request.task)?.id;
+            let run = Some(v1::RunId { task, number: 1 });
+            Ok(v1::RunReply { run, task })
+        })
+        .await
+    }
+
+    async fn retry(&self, request: Request<v1::RetryRequest>) -> Answer<v1::RunReply> {
+        self.handle("retry", |state| state.run_changed("retry", request.get_ref().run))
+            .await
+    }
+
+    async fn cancel(&self, request: Request<v1::CancelRequest>) -> Answer<v1::RunReply> {
+        self.handle("cancel", |state| state.run_changed("cancel", request.get_ref().run))
+            .await
+    }
+
+    async fn pause(&self, request: Request<v1::PauseRequest>) -> Answer<v1::TaskReply> {
+        self.handle("pause", |state| state.changed("pause", request.into_inner().task))
+            .await
+    }
+
+    async fn resume(&self, request: Request<v1::ResumeRequest>) -> Answer<v1::TaskReply> {
+        self.handle("resume", |state| state.changed("resume", request.into_inner().task))
+            .await
+    }
+
+    async fn get_task(&self, request: Request<v1::GetTaskRequest>) -> Answer<v1::GetTaskReply> {
+        self.handle("get_task", |state| {
+            Ok(v1::GetTaskReply {
+                task: Some(state.task(request.into_inner().task)?.clone()),
+                ledger: state.ledger.clone(),
+            })
+        })
+        .await
+    }
+
+    async fn list_tasks(&self, request: Request<v1::ListTasksRequest>) -> Answer<v1::ListTasksReply> {
+        let request = request.into_inner();
+        self.handle("list_tasks", |state| {
+            let after = request.cursor.parse().unwrap_or(0);
+            let limit = if request.limit == 0 { 100 } else { request.limit } as usize;
+            let wanted = |task: &&v1::Task| request.states.is_empty() || request.states.contains(&task.state);
+            let mut tasks: Vec<_> = state
+                .tasks
+                .range(after + 1..)
+                .map(|(_, task)| task)
+                .filter(wanted)
+                .cloned()
+                .collect();
+            let more = tasks.len() > limit;
+            tasks.truncate(limit);
+            let cursor = tasks
+                .last()
+                .filter(|_| more)
+                .map(|last| last.id.to_string())
+                .unwrap_or_default();
+            Ok(v1::ListTasksReply { tasks, cursor })
+        })
+        .await
+    }
+
+    async fn get_run(&self, request: Request<v1::GetRunRequest>) -> Answer<v1::GetRunReply> {
+        self.handle("get_run", |state| {
+            Ok(v1::GetRunReply {
+                run: Some(state.run(request.get_ref().run)?),
+                output_tail: state.output.clone().into(),
+            })
+        })
+        .await
+    }
+
+    async fn list_runs(&self, request: Request<v1::ListRunsRequest>) -> Answer<v1::ListRunsReply> {
+        self.handle("list_runs", |state| {
+            if request.get_ref().task.is_some() {
+                state.task(request.get_ref().task.clone())?;
+            }
+            let states = &request.get_ref().states;
+            let wanted = |run: &&v1::Run| states.is_empty() || states.contains(&run.state);
+            let runs = state.runs.values().rev().filter(wanted).cloned().collect();
+            Ok(v1::ListRunsReply {
+                runs,
+                cursor: String::new(),
+            })
+        })
+        .await
+    }
+
+    /// Sends the output in pieces of four bytes, and breaks off where it was told to.
+    async fn logs(&self, request: Request<v1::LogsRequest>) -> Answer<Self::LogsStream> {
+        let request = request.into_inner();
+        let state = self.state.clone();
+        let pieces = move |shared: &mut State| {
+            shared.run(request.run)?;
+            Ok(pieces(shared, request.offset as usize))
+        };
+        let pieces = self.handle("logs", pieces).await?.into_inner();
+        // Broken once: the next stream goes through.
+        lock(&state).output_breaks_at = None;
+        Ok(Response::new(futures::stream::iter(pieces).boxed()))
+    }
+
+    async fn wait(&self, request: Request<v1::WaitRequest>) -> Answer<v1::WaitReply> {
+        let request = request.into_inner();
+        self.handle("wait", |state| match request.subject {
+            Some(v1::wait_request::Subject::Task(task)) => {
+                let task = state.task(Some(task))?.clone();
+                let run = state
+                    .runs
+                    .range((task.id, 0)..=(task.id, u64::MAX))
+                    .next_back()
+                    .map(|(_, run)| run.clone());
+                let ended = task.state >= v1::TaskState::Failed.into();
+                Ok(v1::WaitReply {
+                    ended,
+                    task: Some(task),
+                    run,
+                })
+            }
+            Some(v1::wait_request::Subject::Run(run)) => {
+                let run = state.run(Some(run))?;
+                let ended = run.state >= v1::RunState::Finished.into();
+                Ok(v1::WaitReply {
+                    ended,
+                    task: None,
+                    run: Some(run),
+                })
+            }
+            None => Err(failure(v1::FailureKind::Invalid, "nothing to wait for")),
+        })
+        .await
+    }
+
+    async fn status(&self, _: Request<v1::StatusRequest>) -> Answer<v1::StatusReply> {
+        self.handle("status", |state| Ok(state.status.clone())).await
+    }
+
+    async fn nodes(&self, _: Request<v1::NodesRequest>) -> Answer<v1::NodesReply> {
+        self.handle("nodes", |state| {
+            Ok(v1::NodesReply {
+                nodes: state.status.nodes.clone(),
+                confirmed: true,
+            })
+        })
+        .await
+    }
+
+    async fn check(&self, _: Request<v1::CheckRequest>) -> Answer<v1::CheckReply> {
+        self.handle("check", |state| {
+            Ok(v1::CheckReply {
+                findings: state.findings.clone(),
+                summary: format!("{} tasks", state.tasks.len()),
+                complete: true,
+            })
+        })
+        .await
+    }
+
+    async fn show_spool(&self, _: Request<v1::ShowSpoolRequest>) -> Answer<v1::ShowSpoolReply> {
+        self.handle("show_spool", |state| {
+            Ok(v1::ShowSpoolReply {
+                ops: state.spool.clone(),
+                cursor: String::new(),
+            })
+        })
+        .await
+    }
+
+    async fn clear_spool(&self, _: Request<v1::ClearSpoolRequest>) -> Answer<v1::ClearSpoolReply> {
+        self.handle("clear_spool", |state| {
+            state.carried_out.push("clear-spool".to_owned());
+            let removed = state.spool.drain(..).count() as u64;
+            Ok(v1::ClearSpoolReply { removed })
+        })
+        .await
+    }
+
+    async fn shutdown(&self, request: Request<v1::ShutdownRequest>) -> Answer<v1::ShutdownReply> {
+        self.handle("shutdown", |state| {
+            state
+                .carried_out
+                .push(format!("shutdown {}", request.get_ref().message));
+            Ok(v1::ShutdownReply {})
+        })
+        .await
+    }
+
+    async fn start(&self, _: Request<v1::StartRequest>) -> Answer<v1::StartReply> {
+        self.handle("start", |state| {
+            state.carried_out.push("start".to_owned());
+            Ok(v1::StartReply {})
+        })
+        .await
+    }
+}
