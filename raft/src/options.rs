@@ -35,16 +35,18 @@ pub struct Options {
     pub on_fatal: FatalHook,
     /// A leader sends a heartbeat this often.
     pub heartbeat_ms: u64,
-    /// A follower that hears nothing for a random time between this …
+    /// A follower whose lease is over waits a random time between this …
     pub election_timeout_ms_min: u64,
-    /// … and this asks for votes. Also the leader's lease.
+    /// … and this before it asks for votes. The longer one is also the lease, counted from the last word of the leader.
     pub election_timeout_ms_max: u64,
     /// A snapshot is built after this many entries since the last one. An entry holds up to 1024 commands.
     pub snapshot_entries: u64,
     /// A snapshot is also built after this many bytes of log since the last one.
     pub snapshot_bytes: u64,
-    /// Entries kept in the log behind a snapshot, so that a node that was away shortly needs none.
+    /// Entries kept in the log behind a snapshot, so that a node that was away shortly needs none …
     pub log_keep_entries: u64,
+    /// … as long as they take no more than this many bytes.
+    pub log_keep_bytes: u64,
     /// Commands that may wait to be proposed; more are refused as overloaded.
     pub queue_items_max: usize,
     /// Bytes of commands that may wait to be proposed.
@@ -68,13 +70,15 @@ impl Options {
             join: Vec::new(),
             clock,
             on_fatal: Arc::new(end_process),
-            // Nine heartbeats fit into the shortest timeout: on two busy cores single ones are late by 100 ms and more.
+            // A follower waits out the lease (the longer timeout) and then its own random timeout: 1.2 to 1.6 s after the
+            // last heartbeat. Ten heartbeats fit in, and on two busy cores single ones are late by 100 ms and more.
             heartbeat_ms: 100,
-            election_timeout_ms_min: 900,
-            election_timeout_ms_max: 1_500,
+            election_timeout_ms_min: 400,
+            election_timeout_ms_max: 800,
             snapshot_entries: 20_000,
             snapshot_bytes: 256 * 1024 * 1024,
-            log_keep_entries: 5_000,
+            log_keep_entries: 20_000,
+            log_keep_bytes: 64 * 1024 * 1024,
             queue_items_max: 32 * 1024,
             queue_bytes_max: 64 * 1024 * 1024,
             in_flight_entries_max: 4,
@@ -88,29 +92,45 @@ impl Options {
     /// # Errors
     /// Names the option and says what would be accepted.
     pub fn validate(&self) -> Result<(), RaftError> {
-        let bad = |option, problem: &str| Err(RaftError::Option { option, problem: problem.to_owned() });
-        for (option, address) in
-            [("peer_advertise", &self.peer_advertise), ("client_advertise", &self.client_advertise)]
-                .into_iter()
-                .chain(self.initial_cluster.iter().map(|a| ("initial_cluster", a)))
-                .chain(self.join.iter().map(|a| ("join", a)))
+        let bad = |option, problem: &str| {
+            Err(RaftError::Option {
+                option,
+                problem: problem.to_owned(),
+            })
+        };
+        for (option, address) in [
+            ("peer_advertise", &self.peer_advertise),
+            ("client_advertise", &self.client_advertise),
+        ]
+        .into_iter()
+        .chain(self.initial_cluster.iter().map(|a| ("initial_cluster", a)))
+        .chain(self.join.iter().map(|a| ("join", a)))
         {
             check_address(option, address)?;
         }
         if self.heartbeat_ms == 0 || self.election_timeout_ms_min < 3 * self.heartbeat_ms {
-            return bad("election_timeout_ms_min", "must be at least three heartbeats, and a heartbeat at least 1 ms");
+            return bad(
+                "election_timeout_ms_min",
+                "must be at least three heartbeats, and a heartbeat at least 1 ms",
+            );
         }
         if self.election_timeout_ms_max <= self.election_timeout_ms_min {
             return bad("election_timeout_ms_max", "must be more than election_timeout_ms_min");
         }
         if !self.join.is_empty() && !self.initial_cluster.is_empty() {
-            return bad("join", "excludes initial_cluster: a node either forms a cluster or joins one");
+            return bad(
+                "join",
+                "excludes initial_cluster: a node either forms a cluster or joins one",
+            );
         }
         if self.snapshot_entries == 0 || self.in_flight_entries_max == 0 {
             return bad("snapshot_entries, in_flight_entries_max", "must be at least 1");
         }
         if self.queue_items_max == 0 || self.queue_bytes_max < sched_core::limits::ENTRY_BYTES_MAX {
-            return bad("queue_items_max, queue_bytes_max", "must hold at least one whole entry of the log");
+            return bad(
+                "queue_items_max, queue_bytes_max",
+                "must hold at least one whole entry of the log",
+            );
         }
         Ok(())
     }
@@ -119,9 +139,12 @@ impl Options {
 /// Longest address: a DNS name has at most 253 bytes, a port five digits.
 const ADDRESS_BYTES_MAX: usize = 260;
 
-fn check_address(option: &'static str, address: &str) -> Result<(), RaftError> {
+pub(crate) fn check_address(option: &'static str, address: &str) -> Result<(), RaftError> {
     let bad = |problem: &str| {
-        Err(RaftError::Option { option, problem: format!("{address:?} {problem}; expected host:port") })
+        Err(RaftError::Option {
+            option,
+            problem: format!("{address:?} {problem}; expected host:port"),
+        })
     };
     if address.len() > ADDRESS_BYTES_MAX {
         return bad("is longer than 260 bytes");

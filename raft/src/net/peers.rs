@@ -1,0 +1,140 @@
+//! Connections to the other members, dialled by name when first used and again whenever they broke.
+
+use super::{
+    CONNECTION_WINDOW_BYTES, DIAL_TIMEOUT, KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT, MESSAGE_BYTES_MAX,
+    STREAM_WINDOW_BYTES,
+};
+use crate::types::Place;
+use sched_proto::peer::Route;
+use sched_proto::peer::peer_client::PeerClient;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use tonic::transport::{Channel, Endpoint};
+
+pub(crate) type Client = PeerClient<Channel>;
+
+/// The connections to one member. Each carries what must not wait behind the others.
+#[derive(Clone)]
+pub(crate) struct Peer {
+    pub(crate) place: Place,
+    /// The log.
+    pub(crate) log: Client,
+    /// Votes, heartbeats, read indexes: small and urgent.
+    pub(crate) control: Client,
+    /// Snapshots.
+    pub(crate) bulk: Client,
+}
+
+/// Who this node is among its peers, and how to reach them.
+pub(crate) struct Peers {
+    me: u64,
+    group: u32,
+    cluster: OnceLock<[u8; 16]>,
+    peers: Mutex<BTreeMap<u64, Peer>>,
+}
+
+impl Peers {
+    pub(crate) fn new(me: u64, group: u32, cluster: Option<[u8; 16]>) -> Arc<Self> {
+        let known = OnceLock::new();
+        if let Some(cluster) = cluster {
+            // A new cell is empty.
+            let _ = known.set(cluster);
+        }
+        Arc::new(Self {
+            me,
+            group,
+            cluster: known,
+            peers: Mutex::new(BTreeMap::new()),
+        })
+    }
+
+    pub(crate) fn me(&self) -> u64 {
+        self.me
+    }
+
+    pub(crate) fn group(&self) -> u32 {
+        self.group
+    }
+
+    /// Returns the cluster this node belongs to, once it does.
+    pub(crate) fn cluster(&self) -> Option<[u8; 16]> {
+        self.cluster.get().copied()
+    }
+
+    /// Makes this node a member of `cluster`, which must be durable by now. The first one stays.
+    pub(crate) fn set_cluster(&self, cluster: [u8; 16]) {
+        let _ = self.cluster.set(cluster);
+    }
+
+    /// Returns the route of a message to `to`; nothing before this node belongs to a cluster.
+    pub(crate) fn route(&self, to: u64) -> Option<Route> {
+        let cluster = self.cluster()?;
+        Some(Route {
+            cluster: cluster.to_vec().into(),
+            from: self.me,
+            to,
+            group: self.group,
+        })
+    }
+
+    /// Remembers where a member is; its connections are dropped when it moved.
+    ///
+    /// # Errors
+    /// The address is none; memberships are only written with checked ones.
+    pub(crate) fn place(&self, node: u64, place: &Place) -> Result<Peer, tonic::transport::Error> {
+        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(peer) = peers
+            .get(&node)
+            .filter(|peer| peer.place.peer_address == place.peer_address)
+        {
+            return Ok(peer.clone());
+        }
+        let connect = || Ok(client(channel(&place.peer_address)?));
+        let peer = Peer {
+            place: place.clone(),
+            log: connect()?,
+            control: connect()?,
+            bulk: connect()?,
+        };
+        peers.insert(node, peer.clone());
+        Ok(peer)
+    }
+
+    /// Returns the connections to a member, if one of that number was ever told of.
+    pub(crate) fn get(&self, node: u64) -> Option<Peer> {
+        self.peers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&node)
+            .cloned()
+    }
+
+    /// Forgets those that are no members any more.
+    pub(crate) fn keep(&self, members: &BTreeMap<u64, Place>) {
+        self.peers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|node, _| members.contains_key(node));
+    }
+}
+
+/// Returns a connection to an address that resolves and dials when it is used.
+pub(crate) fn channel(address: &str) -> Result<Channel, tonic::transport::Error> {
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))?;
+    Ok(endpoint
+        .connect_timeout(DIAL_TIMEOUT)
+        .tcp_nodelay(true)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
+        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+        .keep_alive_while_idle(true)
+        .connect_lazy())
+}
+
+/// Returns a client on a connection, with the limits of this protocol.
+pub(crate) fn client(channel: Channel) -> Client {
+    PeerClient::new(channel)
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX)
+}

@@ -1,0 +1,154 @@
+//! Reads that see everything acknowledged before them: one round to a quorum serves all that wait.
+
+use crate::core::Core;
+use crate::error::ProposeError;
+use crate::net::wire;
+use crate::role::Leader;
+use openraft::ReadPolicy;
+use openraft::errors::{LinearizableReadError, RaftError};
+use openraft::raft::linearizable_read::LinearizeState;
+use sched_core::NodeId;
+use sched_proto::peer::read_index_reply::Outcome;
+use sched_proto::peer::{NotLeader, ReadIndexRequest};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+
+/// How far the tables must be: an index, or nothing for an empty log.
+pub(crate) type ReadIndex = Option<u64>;
+type Waiter = oneshot::Sender<Result<ReadIndex, ProposeError>>;
+
+/// Reads that may wait for the next round; more are refused.
+const WAITING_MAX: usize = 16 * 1024;
+
+/// Where reads wait for a round. Own reads ask the leader when this node is not it; the reads of peers never do, or two
+/// nodes that take each other for the leader would wait for each other.
+pub(crate) struct Reads {
+    own: mpsc::Sender<Waiter>,
+    peers: mpsc::Sender<Waiter>,
+}
+
+/// The other end of [`Reads`].
+pub(crate) struct Rounds {
+    own: mpsc::Receiver<Waiter>,
+    peers: mpsc::Receiver<Waiter>,
+}
+
+impl Reads {
+    pub(crate) fn new() -> (Self, Rounds) {
+        let (own, own_rounds) = mpsc::channel(WAITING_MAX);
+        let (peers, peers_rounds) = mpsc::channel(WAITING_MAX);
+        (
+            Self { own, peers },
+            Rounds {
+                own: own_rounds,
+                peers: peers_rounds,
+            },
+        )
+    }
+}
+
+impl Rounds {
+    /// Runs rounds until the replica stops.
+    pub(crate) fn start(self, core: &Arc<Core>) {
+        core.tasks.spawn(run(core.clone(), self.own, true));
+        core.tasks.spawn(run(core.clone(), self.peers, false));
+    }
+}
+
+/// Waits until the tables of this node hold everything that was acknowledged before the call.
+pub(crate) async fn barrier(core: &Core) -> Result<(), ProposeError> {
+    let limit = Duration::from_millis(core.options.read_timeout_ms);
+    let waited = tokio::time::timeout(limit, async {
+        let Some(index) = join(&core.reads.own).await? else {
+            return Ok(());
+        };
+        let mut applied = core.board.applied.subscribe();
+        let reached = applied.wait_for(|applied| applied.index >= index).await;
+        reached.map(drop).map_err(|_| ProposeError::Stopped)
+    });
+    tokio::select! {
+        waited = waited => waited.unwrap_or(Err(ProposeError::NotLeader { leader: None })),
+        () = core.stop.cancelled() => Err(ProposeError::Stopped),
+    }
+}
+
+/// Returns how far a node must have applied the log for a read of a peer that begins now; only a leader knows.
+pub(crate) async fn for_peer(core: &Core) -> Result<ReadIndex, ProposeError> {
+    join(&core.reads.peers).await
+}
+
+async fn join(rounds: &mpsc::Sender<Waiter>) -> Result<ReadIndex, ProposeError> {
+    let (waiter, answer) = oneshot::channel();
+    match rounds.try_send(waiter) {
+        Ok(()) => answer.await.unwrap_or(Err(ProposeError::Stopped)),
+        Err(mpsc::error::TrySendError::Full(_)) => Err(ProposeError::Overloaded {
+            waiting: WAITING_MAX,
+            retry_after_ms: 100,
+        }),
+        Err(mpsc::error::TrySendError::Closed(_)) => Err(ProposeError::Stopped),
+    }
+}
+
+async fn run(core: Arc<Core>, mut waiting: mpsc::Receiver<Waiter>, forward: bool) {
+    let mut waiters = Vec::new();
+    loop {
+        tokio::select! {
+            taken = waiting.recv_many(&mut waiters, WAITING_MAX) => if taken == 0 { return },
+            () = core.stop.cancelled() => return,
+        }
+        // Whoever comes from here on waits for the next round: this one may have begun before.
+        let answer = tokio::select! {
+            answer = round(&core, forward) => answer,
+            () = core.stop.cancelled() => return,
+        };
+        for waiter in waiters.drain(..) {
+            // A reader that has gone needs no answer.
+            let _ = waiter.send(answer.clone());
+        }
+    }
+}
+
+async fn round(core: &Core, forward: bool) -> Result<ReadIndex, ProposeError> {
+    let limit = Duration::from_millis(core.options.read_timeout_ms);
+    if core.is_leader() || !forward {
+        let asked = tokio::time::timeout(limit, core.raft.get_read_linearizer(ReadPolicy::ReadIndex)).await;
+        return match asked {
+            Ok(Ok(linearizer)) => Ok(read_index(&linearizer)),
+            Ok(Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(_)))) => Err(elsewhere(core)),
+            Ok(Err(RaftError::APIError(_))) | Err(_) => Err(ProposeError::NotLeader { leader: None }),
+            Ok(Err(RaftError::Fatal(_))) => Err(ProposeError::Stopped),
+        };
+    }
+    let leader = core.leader().ok_or(ProposeError::NotLeader { leader: None })?;
+    let asked = tokio::time::timeout(limit, ask(core, &leader)).await;
+    asked.unwrap_or(Err(ProposeError::NotLeader { leader: None }))
+}
+
+fn read_index(state: &LinearizeState<crate::types::TypeConfig>) -> ReadIndex {
+    Some(state.read_log_id().index())
+}
+
+fn elsewhere(core: &Core) -> ProposeError {
+    ProposeError::NotLeader {
+        leader: core.leader().filter(|leader| leader.node != NodeId(core.node)),
+    }
+}
+
+async fn ask(core: &Core, leader: &Leader) -> Result<ReadIndex, ProposeError> {
+    let unknown = || ProposeError::NotLeader { leader: None };
+    let route = core.peers.route(leader.node.0).ok_or_else(unknown)?;
+    let mut peer = core.peers.get(leader.node.0).ok_or_else(unknown)?;
+    let reply = peer.control.read_index(ReadIndexRequest { route: Some(route) }).await;
+    match reply.map_err(|_| unknown())?.into_inner().outcome {
+        Some(Outcome::Read(read)) => Ok(read.last.as_ref().map(|last| wire::id(last).index())),
+        Some(Outcome::NotLeader(NotLeader { leader: Some(hint) })) => Err(ProposeError::NotLeader {
+            leader: Some(Leader {
+                node: NodeId(hint.node),
+                client_address: hint.client_address,
+                peer_address: hint.peer_address,
+            }),
+        }),
+        Some(Outcome::NotLeader(NotLeader { leader: None })) | None => Err(unknown()),
+    }
+}
