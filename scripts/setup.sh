@@ -61,7 +61,9 @@ build() {
     command -v cargo >/dev/null || die "cargo is not on PATH: install Rust from https://rustup.rs and run this again"
     mkdir -p "$TOOLS"
     if ! command -v g++ >/dev/null; then
-        { can_apt && apt_install g++; } || die "no C++ compiler: install g++ (RocksDB is compiled from source)"
+        # Not `g++`: where apt has no lists yet it takes that for a pattern, matches what is there, and does nothing.
+        { can_apt && apt_install build-essential && command -v g++ >/dev/null; } ||
+            die "no C++ compiler: install build-essential (RocksDB is compiled from source)"
     fi
     # SETUP_LOCAL=1 takes the way without root on a machine that has it, so that this way can be tried.
     if [ -z "${SETUP_LOCAL:-}" ]; then
