@@ -1,0 +1,287 @@
+//! Changes of tasks, runs and the scheduler, on the leader: checked, computed, proposed under the caller's request key.
+
+use super::errors;
+use crate::recurrences::compile;
+use crate::shared::{OrStop, Shared, aside};
+use crate::state;
+use crate::zones::SystemZones;
+use sched_core::apply::read_record;
+use sched_core::codec::Kind;
+use sched_core::command::{Command, Item, Reject, Reply};
+use sched_core::ids::{RequestKey, TaskId};
+use sched_core::plan::{first_run, run_time_anew};
+use sched_core::schedule::Schedule;
+use sched_core::tables::{Key, View};
+use sched_core::task::{NextRun, Task, TaskRef, TaskStatus};
+use sched_core::{Timestamp, validate};
+use sched_proto::convert::{from_wire, to_wire};
+use sched_proto::v1::{
+    CancelRequest, ClearSpoolReply, ClearSpoolRequest, DequeueRequest, MoveRequest, PauseRequest, ResumeRequest,
+    RetryRequest, RunReply, ShutdownRequest, StartRequest, TaskReply, TriggerRequest, move_request,
+};
+use sched_raft::ProposeError;
+use tonic::Status;
+
+/// How often a change is computed anew because the task changed meanwhile.
+const CONFLICTS_MAX: usize = 5;
+
+async fn propose(shared: &Shared, request: Option<RequestKey>, command: Command) -> Result<Reply, ProposeError> {
+    let item = Item {
+        request,
+        principal: String::new(),
+        command,
+    };
+    shared
+        .replica
+        .propose(vec![item])
+        .await
+        .pop()
+        .unwrap_or(Err(ProposeError::Stopped))
+}
+
+async fn change(shared: &Shared, request: RequestKey, command: Command) -> Result<Reply, Status> {
+    propose(shared, Some(request), command)
+        .await
+        .map_err(|e| errors::refuse(&e))
+}
+
+fn task_reply(reply: &Reply) -> Result<TaskReply, Status> {
+    to_wire::task_reply(reply).ok_or_else(other_call)
+}
+
+fn run_reply(reply: &Reply) -> Result<RunReply, Status> {
+    to_wire::run_reply(reply).ok_or_else(other_call)
+}
+
+/// The answer remembered under the key belongs to a call of another kind.
+fn other_call() -> Status {
+    errors::invalid("request", "this request key was used for another call; use a new one")
+}
+
+fn wire<T>(result: Result<T, Reject>) -> Result<T, Status> {
+    result.map_err(|e| errors::rejected(&e))
+}
+
+pub(super) async fn dequeue(shared: &Shared, call: DequeueRequest) -> Result<TaskReply, Status> {
+    let key = wire(from_wire::request_key(call.request))?;
+    let task = wire(from_wire::task_ref(call.task))?;
+    task_reply(&change(shared, key, Command::Dequeue { task, kill: call.kill }).await?)
+}
+
+pub(super) async fn trigger(shared: &Shared, call: TriggerRequest) -> Result<RunReply, Status> {
+    let key = wire(from_wire::request_key(call.request))?;
+    let task = wire(from_wire::task_ref(call.task))?;
+    let params = from_wire::params(call.params);
+    wire(validate::params(&params))?;
+    run_reply(&change(shared, key, Command::Trigger { task, params }).await?)
+}
+
+pub(super) async fn retry(shared: &Shared, call: RetryRequest) -> Result<RunReply, Status> {
+    let key = wire(from_wire::request_key(call.request))?;
+    let run = wire(from_wire::run_id(call.run))?;
+    run_reply(&change(shared, key, Command::Retry { run }).await?)
+}
+
+pub(super) async fn cancel(shared: &Shared, call: CancelRequest) -> Result<RunReply, Status> {
+    let key = wire(from_wire::request_key(call.request))?;
+    let run = wire(from_wire::run_id(call.run))?;
+    run_reply(&change(shared, key, Command::Cancel { run }).await?)
+}
+
+pub(super) async fn pause(shared: &Shared, call: PauseRequest) -> Result<TaskReply, Status> {
+    let key = wire(from_wire::request_key(call.request))?;
+    let task = wire(from_wire::task_ref(call.task))?;
+    let until = wire(call.until_unix_ms.map(|ms| from_wire::instant("until", ms)).transpose())?;
+    wire(validate::text("note", &call.note))?;
+    task_reply(
+        &change(
+            shared,
+            key,
+            Command::Pause {
+                task,
+                until,
+                note: call.note,
+            },
+        )
+        .await?,
+    )
+}
+
+pub(super) async fn shutdown(shared: &Shared, call: ShutdownRequest) -> Result<(), Status> {
+    let key = wire(from_wire::request_key(call.request))?;
+    wire(validate::text("message", &call.message))?;
+    change(shared, key, Command::Shutdown { message: call.message })
+        .await
+        .map(|_| ())
+}
+
+pub(super) async fn start(shared: &Shared, call: StartRequest) -> Result<(), Status> {
+    let key = wire(from_wire::request_key(call.request))?;
+    change(shared, key, Command::Start).await.map(|_| ())
+}
+
+/// Clears the spool in bounded steps. Only the first is under the caller's key: a repeat gets its answer and goes on where it stopped.
+pub(super) async fn clear_spool(shared: &Shared, call: ClearSpoolRequest) -> Result<ClearSpoolReply, Status> {
+    let mut key = Some(wire(from_wire::request_key(call.request))?);
+    let upto = state::meta(&shared.replica.view()).or_stop().spool_tail;
+    let mut removed = 0;
+    loop {
+        let reply = propose(shared, key.take(), Command::ClearSpool { upto }).await;
+        match reply.map_err(|e| errors::refuse(&e))? {
+            Reply::Count { count, more } => {
+                removed += count;
+                if !more {
+                    return Ok(ClearSpoolReply { removed });
+                }
+            }
+            _ => return Err(other_call()),
+        }
+    }
+}
+
+/// A task as the leader sees it, to compute a change from.
+struct Seen {
+    id: TaskId,
+    task: Task,
+    status: TaskStatus,
+}
+
+/// Returns the task, or the answer that is remembered under the key: then nothing is computed again.
+fn look(view: &impl View, key: &RequestKey, task: &TaskRef) -> Result<Result<Seen, Reply>, Status> {
+    if let Some(reply) = read_record(view, &Key::Request(key), Kind::Reply).or_stop() {
+        return Ok(Err(reply));
+    }
+    let what = || match task {
+        TaskRef::Id(id) => format!("task {id}"),
+        TaskRef::Name { namespace, name } => format!("task {name:?} in namespace {namespace:?}"),
+    };
+    let id = state::resolve(view, task)
+        .or_stop()
+        .ok_or_else(|| errors::not_found(what()))?;
+    let task = state::task(view, id)
+        .or_stop()
+        .ok_or_else(|| errors::not_found(what()))?;
+    let status = state::status(view, id)
+        .or_stop()
+        .ok_or_else(|| errors::not_found(what()))?;
+    Ok(Ok(Seen { id, task, status }))
+}
+
+/// Computes and proposes a change, again when the task changed in between.
+async fn computed(
+    shared: &Shared,
+    key: RequestKey,
+    task: TaskRef,
+    pinned: bool,
+    compute: impl Fn(&SystemZones, Seen, Timestamp) -> Result<Command, Reject> + Clone + Send + 'static,
+) -> Result<TaskReply, Status> {
+    for _ in 0..CONFLICTS_MAX {
+        let seen = match look(&shared.replica.view(), &key, &task)? {
+            Ok(seen) => seen,
+            Err(reply) => return task_reply(&reply),
+        };
+        let (compute, zones, now) = (compute.clone(), shared.zones.clone(), shared.clock.now());
+        let command = wire(aside(move || compute(&zones, seen, now)).await?)?;
+        match propose(shared, Some(key.clone()), command).await {
+            Err(ProposeError::Reject(Reject::Conflict { .. })) if !pinned => {}
+            result => return task_reply(&result.map_err(|e| errors::refuse(&e))?),
+        }
+    }
+    Err(errors::overloaded("the task changes too often", 100))
+}
+
+pub(super) async fn move_task(shared: &Shared, call: MoveRequest) -> Result<TaskReply, Status> {
+    let key = wire(from_wire::request_key(call.request))?;
+    let task = wire(from_wire::task_ref(call.task))?;
+    let start = call
+        .start
+        .ok_or_else(|| errors::invalid("start", "is absent; expected an instant or a delay"))?;
+    let (late_ok, pinned) = (call.late_ok, call.generation);
+    computed(shared, key, task, pinned.is_some(), move |zones, seen, now| {
+        let at = match start {
+            move_request::Start::AtUnixMs(ms) => from_wire::instant("start.at", ms)?,
+            move_request::Start::InMs(ms) => {
+                let delay = Schedule::In { delay_ms: ms };
+                match delay.resolved(now) {
+                    Schedule::At(at) => at,
+                    _ => now,
+                }
+            }
+        };
+        moved(zones, seen, pinned, at, late_ok, now)
+    })
+    .await
+}
+
+/// Returns the command that gives a task a new start.
+fn moved(
+    zones: &SystemZones,
+    seen: Seen,
+    pinned: Option<u64>,
+    at: Timestamp,
+    late_ok: bool,
+    now: Timestamp,
+) -> Result<Command, Reject> {
+    let Seen { id, mut task, status } = seen;
+    let schedule = match task.spec.schedule {
+        Schedule::Now | Schedule::At(_) | Schedule::In { .. } => Schedule::At(at),
+        Schedule::Every { every_ms, .. } => Schedule::Every { every_ms, anchor: at },
+        Schedule::Rrule {
+            rules,
+            rdates,
+            exdates,
+            zone,
+            dst,
+            ..
+        } => {
+            let dtstart = from_wire::whole_second(at);
+            Schedule::Rrule {
+                rules,
+                dtstart,
+                rdates,
+                exdates,
+                zone,
+                dst,
+            }
+        }
+        Schedule::Cron { .. } | Schedule::Manual => {
+            return Err(Reject::Invalid {
+                field: "task".into(),
+                problem: format!("task {id} is {}, which has no start to move", task.spec.schedule),
+            });
+        }
+    };
+    task.spec.schedule = schedule.clone();
+    validate::task_spec(&task.spec)?;
+    let recurrence = compile(&task.spec, zones)?;
+    // What has ended or changed is refused by apply, under the state as it is then.
+    let next = first_run(&schedule, &recurrence, &task.spec.policy, late_ok, now)?;
+    let generation = pinned.unwrap_or(status.generation);
+    Ok(Command::Move {
+        task: TaskRef::Id(id),
+        generation,
+        schedule,
+        next,
+    })
+}
+
+pub(super) async fn resume(shared: &Shared, call: ResumeRequest) -> Result<TaskReply, Status> {
+    let key = wire(from_wire::request_key(call.request))?;
+    let task = wire(from_wire::task_ref(call.task))?;
+    computed(shared, key, task, false, |zones, seen, now| {
+        let next = match compile(&seen.task.spec, zones) {
+            Ok(recurrence) => run_time_anew(&seen.task.spec.schedule, &recurrence, now),
+            // Its zone is gone from this machine: the ticker goes on searching.
+            Err(_) => NextRun::GaveUp {
+                retry_at: now,
+                searched_until: now,
+            },
+        };
+        Ok(Command::Resume {
+            task: TaskRef::Id(seen.id),
+            generation: seen.status.generation,
+            next,
+        })
+    })
+    .await
+}

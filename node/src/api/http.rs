@@ -1,0 +1,182 @@
+//! Health and metrics, over plain HTTP.
+
+use crate::counters::metric;
+use crate::shared::{OrStop, Shared};
+use crate::state;
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use sched_raft::Formation;
+use std::fmt::Write;
+use std::sync::Arc;
+
+/// Returns the paths.
+pub(super) fn router(shared: Arc<Shared>) -> Router {
+    Router::new()
+        .route("/livez", get(live))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .with_state(shared)
+}
+
+/// Alive, with or without a quorum: restarting a node does not bring its peers back.
+async fn live() -> &'static str {
+    "alive\n"
+}
+
+/// Ready means that calls can be answered: it belongs to a cluster and knows a leader.
+async fn ready(State(shared): State<Arc<Shared>>) -> Response {
+    if let Formation::Forming { waiting } = &*shared.replica.formation().borrow() {
+        let text = format!("the cluster is forming\n{}\n", waiting.join("\n"));
+        return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
+    }
+    let leader = shared.replica.roles().borrow().leader.clone();
+    match leader {
+        Some(leader) => format!("ready, node {} leads\n", leader.node).into_response(),
+        None => (StatusCode::SERVICE_UNAVAILABLE, "no leader is known\n").into_response(),
+    }
+}
+
+/// Prometheus text.
+async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], render(&shared)).into_response()
+}
+
+fn render(shared: &Shared) -> String {
+    let mut text = String::with_capacity(8 * 1024);
+    let role = shared.replica.roles().borrow().clone();
+    let name = "sched_node_info";
+    let _ = writeln!(text, "# HELP {name} Who this is.\n# TYPE {name} gauge");
+    let version = env!("CARGO_PKG_VERSION");
+    let _ = writeln!(
+        text,
+        "{name}{{node=\"{}\",version=\"{version}\"}} 1",
+        shared.replica.node()
+    );
+    let mut gauge = |name: &str, help: &str, value: u64| metric(&mut text, name, "gauge", help, value);
+    gauge("sched_leader", "1 while this node leads.", role.leading.into());
+    gauge(
+        "sched_leader_known",
+        "1 while this node knows a leader.",
+        role.leader.is_some().into(),
+    );
+    gauge("sched_term", "Newest term heard of.", role.term);
+    let meta = state::meta(&shared.replica.view()).or_stop();
+    gauge("sched_spooled", "Operations in the spool.", meta.spooled());
+    gauge("sched_waiting", "Tasks with a future due time.", meta.waiting);
+    gauge("sched_ready", "Runs that are due and have no worker yet.", meta.ready);
+    gauge("sched_running", "Runs under way.", meta.running);
+    gauge(
+        "sched_delayed",
+        "Runs that wait for a delay or for an earlier run.",
+        meta.delayed,
+    );
+    gauge("sched_lost", "Runs whose outcome is unknown.", meta.lost);
+    gauge("sched_finished", "Finished runs kept.", meta.finished);
+    gauge("sched_failed", "Failed runs kept.", meta.failed);
+    gauge("sched_tasks", "Tasks kept.", meta.tasks);
+    gauge(
+        "sched_shutdown",
+        "1 while the scheduler is shut down.",
+        meta.shutdown.is_some().into(),
+    );
+    if let Some(term) = shared.terms.current() {
+        let (workers, slots, free) = term.hub.capacity();
+        gauge("sched_workers", "Workers connected to this leader.", workers.into());
+        gauge("sched_slots", "Runs they take at once.", slots);
+        gauge("sched_slots_free", "Of those, free.", free);
+    }
+    replica(shared, &mut text);
+    shared.counters.render(&mut text);
+    text
+}
+
+fn replica(shared: &Shared, text: &mut String) {
+    let m = shared.replica.metrics();
+    for (name, help, value) in [
+        ("sched_log_last_index", "Newest entry of the log.", m.last_log_index),
+        (
+            "sched_log_committed_index",
+            "Newest entry known to be on a quorum.",
+            m.committed_index,
+        ),
+        (
+            "sched_log_applied_index",
+            "Newest entry the tables hold.",
+            m.applied_index,
+        ),
+        (
+            "sched_log_snapshot_index",
+            "Newest entry in a snapshot.",
+            m.snapshot_index,
+        ),
+        (
+            "sched_proposals_waiting",
+            "Commands that wait to be proposed.",
+            m.waiting_items,
+        ),
+    ] {
+        metric(text, name, "gauge", help, value);
+    }
+    for (name, help, value) in [
+        (
+            "sched_proposed_commands_total",
+            "Commands taken by the proposer.",
+            m.proposed_items,
+        ),
+        (
+            "sched_proposed_entries_total",
+            "Log entries proposed for them.",
+            m.proposed_entries,
+        ),
+        (
+            "sched_proposals_overloaded_total",
+            "Calls refused because the proposer's queue was full.",
+            m.overloaded,
+        ),
+        (
+            "sched_proposals_unknown_total",
+            "Commands whose outcome remained unknown.",
+            m.unknown,
+        ),
+        ("sched_applied_entries_total", "Entries applied.", m.applied_entries),
+        ("sched_applied_commands_total", "Commands applied.", m.applied_items),
+        (
+            "sched_elections_won_total",
+            "Elections this node has won.",
+            m.elections_won,
+        ),
+        ("sched_snapshots_built_total", "Snapshots built.", m.snapshots_built),
+        (
+            "sched_snapshots_sent_total",
+            "Snapshots sent to others.",
+            m.snapshots_sent,
+        ),
+        (
+            "sched_snapshots_installed_total",
+            "Snapshots installed from others.",
+            m.snapshots_installed,
+        ),
+        (
+            "sched_peer_messages_refused_total",
+            "Messages of peers that were refused.",
+            m.peer_refused,
+        ),
+        ("sched_log_syncs_total", "Synced writes of the log.", m.log_syncs),
+    ] {
+        metric(text, name, "counter", help, value);
+    }
+    let name = "sched_log_sync_seconds_total";
+    let _ = writeln!(
+        text,
+        "# HELP {name} Time spent in synced writes of the log.\n# TYPE {name} counter"
+    );
+    let _ = writeln!(
+        text,
+        "{name} {}.{:09}",
+        m.log_sync_ns / 1_000_000_000,
+        m.log_sync_ns % 1_000_000_000
+    );
+}

@@ -1,0 +1,166 @@
+//! What the cluster is and how it is. Answered by the leader when one answers, else by this node alone, which then says so.
+
+use crate::shared::{OrStop, Shared};
+use crate::state;
+use sched_core::tables::Meta;
+use sched_proto::metadata::{is_forwarded, set_forwarded_for};
+use sched_proto::v1::scheduler_client::SchedulerClient;
+use sched_proto::v1::{Node, NodeRole, NodesReply, NodesRequest, SchedulerState, StatusReply, StatusRequest};
+use sched_raft::{Formation, Member, Role};
+use std::time::Duration;
+use tokio::time::timeout;
+use tonic::Request;
+use tonic::metadata::MetadataMap;
+use tonic::transport::Channel;
+
+/// For the leader's answer, and for a quorum's: without them this node still answers well within a caller's patience.
+const ANSWER_TIMEOUT: Duration = Duration::from_millis(1500);
+
+/// Returns a connection to the leader, when that is another node and the call was not passed on already.
+pub(super) fn leader_elsewhere(shared: &Shared, metadata: &MetadataMap) -> Option<SchedulerClient<Channel>> {
+    if is_forwarded(metadata) {
+        return None;
+    }
+    let leader = shared.leader_elsewhere()?;
+    Some(SchedulerClient::new(shared.channels.get(&leader)?))
+}
+
+/// Marks a call as passed on.
+pub(super) fn passed_on<T>(shared: &Shared, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    let term = shared.replica.roles().borrow().term;
+    set_forwarded_for(request.metadata_mut(), shared.replica.node().0, term);
+    request
+}
+
+pub(super) async fn status(shared: &Shared, metadata: &MetadataMap) -> StatusReply {
+    if let Some(mut leader) = leader_elsewhere(shared, metadata) {
+        let asked = timeout(ANSWER_TIMEOUT, leader.status(passed_on(shared, StatusRequest {}))).await;
+        if let Ok(Ok(reply)) = asked {
+            return with_this_node(shared, reply.into_inner());
+        }
+    }
+    // A call that was passed on asks what this node itself knows: it waits for nobody.
+    let confirmed = !is_forwarded(metadata) || shared.replica.roles().borrow().leading;
+    let confirmed = confirmed && is_confirmed(shared).await;
+    local_status(shared, confirmed)
+}
+
+async fn is_confirmed(shared: &Shared) -> bool {
+    matches!(timeout(ANSWER_TIMEOUT, shared.replica.read_barrier()).await, Ok(Ok(())))
+}
+
+/// The leader's figures, and who answered.
+fn with_this_node(shared: &Shared, mut reply: StatusReply) -> StatusReply {
+    let this = shared.replica.node().0;
+    reply.node = this;
+    reply.version = env!("CARGO_PKG_VERSION").to_owned();
+    reply.zone_data = shared.zones.version().to_owned();
+    for node in reply.nodes.iter_mut().filter(|node| node.id == this) {
+        node.reachable = true;
+    }
+    reply
+}
+
+fn local_status(shared: &Shared, confirmed: bool) -> StatusReply {
+    let view = shared.replica.view();
+    let role = shared.replica.roles().borrow().clone();
+    let Meta {
+        shutdown,
+        waiting,
+        ready,
+        running,
+        failed,
+        finished,
+        ..
+    } = state::meta(&view).or_stop();
+    let spooled = state::meta(&view).or_stop().spooled();
+    let sessions = state::sessions(&view).or_stop();
+    let state = if shutdown.is_some() {
+        SchedulerState::Shutdown
+    } else {
+        SchedulerState::Running
+    };
+    StatusReply {
+        state: state.into(),
+        shutdown_message: shutdown.unwrap_or_default(),
+        leader: role.leader.as_ref().map(|leader| leader.node.0),
+        term: role.term,
+        nodes: members(shared, &role),
+        spooled,
+        waiting,
+        ready,
+        running,
+        failed,
+        finished,
+        confirmed,
+        node: shared.replica.node().0,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        zone_data: shared.zones.version().to_owned(),
+        cluster: cluster(shared),
+        now_unix_ms: shared.clock.now().as_millis(),
+        workers: u32::try_from(sessions.len()).unwrap_or(u32::MAX),
+        slots: sessions
+            .iter()
+            .map(|(_, session)| session.slots)
+            .fold(0, u32::saturating_add),
+    }
+}
+
+fn cluster(shared: &Shared) -> String {
+    match &*shared.replica.formation().borrow() {
+        Formation::Formed { cluster } => cluster.iter().map(|byte| format!("{byte:02x}")).collect(),
+        Formation::Forming { .. } | Formation::Refused { .. } => String::new(),
+    }
+}
+
+pub(super) async fn nodes(shared: &Shared, metadata: &MetadataMap) -> NodesReply {
+    if let Some(mut leader) = leader_elsewhere(shared, metadata) {
+        let asked = timeout(ANSWER_TIMEOUT, leader.nodes(passed_on(shared, NodesRequest {}))).await;
+        if let Ok(Ok(reply)) = asked {
+            return reply.into_inner();
+        }
+    }
+    let confirmed = is_confirmed(shared).await;
+    let role = shared.replica.roles().borrow().clone();
+    NodesReply {
+        nodes: members(shared, &role),
+        confirmed,
+    }
+}
+
+/// The members as this node sees them; a node that belongs to no cluster yet names at least itself.
+fn members(shared: &Shared, role: &Role) -> Vec<Node> {
+    let members = shared.replica.members();
+    if members.is_empty() {
+        let itself = Member {
+            node: shared.replica.node(),
+            peer_address: shared.config.peer_advertise.clone(),
+            client_address: shared.config.advertise.clone(),
+            voter: false,
+            reachable: Some(true),
+            lag_entries: None,
+        };
+        return vec![node(shared, role, itself)];
+    }
+    members.into_iter().map(|member| node(shared, role, member)).collect()
+}
+
+fn node(shared: &Shared, role: &Role, member: Member) -> Node {
+    let leads = role.leader.as_ref().is_some_and(|leader| leader.node == member.node);
+    let is_this = member.node == shared.replica.node();
+    let part = match (leads, member.voter) {
+        (true, _) => NodeRole::Leader,
+        (false, false) => NodeRole::Learner,
+        (false, true) if is_this && role.leader.is_none() => NodeRole::Candidate,
+        (false, true) => NodeRole::Follower,
+    };
+    Node {
+        id: member.node.0,
+        role: part.into(),
+        client_address: member.client_address,
+        peer_address: member.peer_address,
+        reachable: is_this || member.reachable.unwrap_or(false),
+        lag_entries: member.lag_entries,
+    }
+}

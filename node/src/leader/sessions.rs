@@ -1,0 +1,295 @@
+//! The leader's end of the workers' streams: Hello opens a session, then reports come in and runs go out.
+
+use super::effects::held_message;
+use super::hub::{HEARTBEAT, LEASE, Link, redirect};
+use super::reports::{Kind, Report};
+use super::{Term, propose_one};
+use crate::shared::{OrStop, Shared};
+use crate::state;
+use crate::worker::wire::{
+    attempt_from_wire, disposition_to_wire, result_from_wire, session_open_from_wire, session_to_wire,
+};
+use sched_core::command::{Command, Reply};
+use sched_core::ids::{RunId, SessionId, Token};
+use sched_core::limits::TEXT_BYTES_MAX;
+use sched_core::session::Disposition;
+use sched_core::validate;
+use sched_proto::worker::worker_gateway_server::WorkerGateway;
+use sched_proto::worker::{Attempt, Completed, FromWorker, Nack, NackCode, Refused, ToWorker, Welcome};
+use sched_raft::ProposeError;
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+/// A connection that says nothing sensible within this time is ended.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+/// A connection without a message for this long is dead: its session's lease is over too.
+const SILENCE_MAX: Duration = Duration::from_secs(12);
+/// Before a worker that was refused for a passing reason tries again, in milliseconds.
+const TRY_AGAIN_MS: u32 = 500;
+
+/// The service that workers dial, on any node.
+pub(crate) struct Gateway {
+    shared: Arc<Shared>,
+}
+
+impl Gateway {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+}
+
+#[tonic::async_trait]
+impl WorkerGateway for Gateway {
+    type ConnectStream = ReceiverStream<Result<ToWorker, Status>>;
+
+    async fn connect(&self, request: Request<Streaming<FromWorker>>) -> Result<Response<Self::ConnectStream>, Status> {
+        let (link, rx) = Link::new();
+        let inbound = request.into_inner();
+        let shared = self.shared.clone();
+        // Ends when the worker's stream ends, when the link is told to, or after a silence; the answers end with it.
+        tokio::spawn(async move { serve(&shared, inbound, link).await });
+        Ok(Response::new(ReceiverStream::new(rx)))
+    }
+}
+
+async fn serve(shared: &Shared, mut inbound: Streaming<FromWorker>, link: Arc<Link>) {
+    let Ok(Ok(Some(first))) = timeout(HELLO_TIMEOUT, inbound.message()).await else {
+        return;
+    };
+    let Some(term) = shared.terms.current() else {
+        link.send_last(redirect(shared.leader_elsewhere().unwrap_or_default()));
+        return;
+    };
+    let connected = match open(shared, &term, first, &link).await {
+        Ok(connected) => connected,
+        Err(last) => return link.send_last(last),
+    };
+    let session = connected.session;
+    loop {
+        let message = tokio::select! {
+            () = link.gone() => break,
+            message = timeout(SILENCE_MAX, inbound.message()) => message,
+        };
+        match message {
+            Ok(Ok(Some(message))) => connected.take(shared, &term, message).await,
+            Ok(Ok(None)) => break,
+            Ok(Err(e)) => {
+                tracing::debug!(worker = connected.worker, error = %e, "connection of a worker broke");
+                break;
+            }
+            Err(_) => {
+                tracing::info!(worker = connected.worker, "connection of a worker is silent");
+                break;
+            }
+        }
+    }
+    term.hub.unlink(session, &link);
+    tracing::info!(%session, worker = connected.worker, term = term.number, "worker disconnected");
+}
+
+/// A worker with an open session.
+struct Connected {
+    session: SessionId,
+    worker: String,
+    link: Arc<Link>,
+}
+
+fn refused(reason: impl Into<String>, retry_after_ms: u32) -> ToWorker {
+    ToWorker {
+        refused: Some(Refused {
+            reason: reason.into(),
+            retry_after_ms,
+        }),
+        ..ToWorker::default()
+    }
+}
+
+/// Opens the session and binds the connection to it. An error is the last message to the worker.
+async fn open(shared: &Shared, term: &Term, first: FromWorker, link: &Arc<Link>) -> Result<Connected, ToWorker> {
+    let hello = first
+        .hello
+        .ok_or_else(|| refused("the first message has no hello", 0))?;
+    let draining = hello.draining;
+    let command = session_open_from_wire(hello).map_err(|e| refused(e.to_string(), 0))?;
+    let Command::SessionOpen {
+        worker, slots, labels, ..
+    } = &command
+    else {
+        return Err(refused("the hello is no hello", 0));
+    };
+    validate::name("worker", worker).map_err(|e| refused(e.to_string(), 0))?;
+    if labels.len() > sched_core::limits::LABELS_MAX {
+        return Err(refused(
+            format!(
+                "labels: {} given, at most {}",
+                labels.len(),
+                sched_core::limits::LABELS_MAX
+            ),
+            0,
+        ));
+    }
+    for (label, value) in labels {
+        validate::name("labels", label).map_err(|e| refused(e.to_string(), 0))?;
+        validate::text("labels", value).map_err(|e| refused(e.to_string(), 0))?;
+    }
+    let (worker, slots) = (worker.clone(), *slots);
+    let (id, dispositions) = match propose_one(shared, command).await {
+        Ok(Reply::Session { id, dispositions }) => (id, dispositions),
+        Ok(_) => return Err(refused("the session was answered with something else", TRY_AGAIN_MS)),
+        Err(ProposeError::NotLeader { leader }) => {
+            return Err(redirect(leader.map(|leader| leader.client_address).unwrap_or_default()));
+        }
+        Err(ProposeError::Reject(reject)) => return Err(refused(reject.to_string(), 10 * TRY_AGAIN_MS)),
+        Err(e) => return Err(refused(e.to_string(), TRY_AGAIN_MS)),
+    };
+    // In the queue before the connection is known, so that nothing overtakes it.
+    link.send(welcome(term, id, &dispositions));
+    if !term.hub.link(id, &worker, slots, draining, link) {
+        return Err(ToWorker::default());
+    }
+    // What is committed from here on is sent as it comes; what was before is in this view. Some may be sent twice.
+    let view = shared.replica.view();
+    term.hub.holds(id, state::held_by(&view, id).or_stop());
+    let known: HashSet<(RunId, Token)> = dispositions.iter().map(|(run, token, _)| (*run, *token)).collect();
+    let held = held_message(&view, id, |run, token| known.contains(&(run, token))).or_stop();
+    if !held.runs.is_empty() || !held.kills.is_empty() {
+        link.send(held);
+    }
+    term.dispatch.notify_one();
+    tracing::info!(session = %id, worker, slots, held = known.len(), term = term.number, "worker connected");
+    Ok(Connected {
+        session: id,
+        worker,
+        link: link.clone(),
+    })
+}
+
+fn welcome(term: &Term, id: SessionId, dispositions: &[(RunId, Token, Disposition)]) -> ToWorker {
+    let welcome = Welcome {
+        session: Some(session_to_wire(id)),
+        term: term.number,
+        lease_ms: u32::try_from(LEASE.as_millis()).unwrap_or(u32::MAX),
+        heartbeat_ms: u32::try_from(HEARTBEAT.as_millis()).unwrap_or(u32::MAX),
+        dispositions: dispositions
+            .iter()
+            .map(|(run, token, disposition)| disposition_to_wire(*run, *token, *disposition))
+            .collect(),
+    };
+    ToWorker {
+        welcome: Some(welcome),
+        ..ToWorker::default()
+    }
+}
+
+impl Connected {
+    /// Takes one batch, in the order the protocol says.
+    async fn take(&self, shared: &Shared, term: &Term, message: FromWorker) {
+        for request in &message.grant_requests {
+            if let Ok((run, token)) = self.attempt(request.attempt.as_ref()) {
+                let command = Command::Grant {
+                    run,
+                    token,
+                    session: self.session,
+                };
+                self.report(term, Kind::GrantWanted, run, token, command);
+            }
+        }
+        for completed in message.completed {
+            self.completed(term, completed);
+        }
+        for nack in message.nacks {
+            self.nack(term, nack);
+        }
+        for chunk in message.output {
+            self.link.deliver(chunk);
+        }
+        if let Some(goodbye) = message.goodbye {
+            term.hub.drain(self.session);
+            tracing::info!(worker = self.worker, empty = goodbye.empty, "worker leaves");
+            if goodbye.empty {
+                self.close(shared, term).await;
+            }
+        }
+        if let Some(heartbeat) = message.heartbeat {
+            term.hub.heartbeat(self.session, &self.link, heartbeat.seq);
+        }
+    }
+
+    fn attempt(&self, attempt: Option<&Attempt>) -> Result<(RunId, Token), ()> {
+        attempt_from_wire(attempt).map_err(|e| {
+            tracing::warn!(worker = self.worker, error = %e, "a worker named no attempt");
+        })
+    }
+
+    fn report(&self, term: &Term, kind: Kind, run: RunId, token: Token, command: Command) {
+        let (session, link) = (self.session, self.link.clone());
+        term.reports.push(Report {
+            kind,
+            session,
+            link,
+            run,
+            token,
+            command,
+        });
+    }
+
+    fn completed(&self, term: &Term, completed: Completed) {
+        let Ok((run, token)) = self.attempt(completed.attempt.as_ref()) else {
+            return;
+        };
+        match result_from_wire(completed.result.unwrap_or_default()) {
+            Ok(result) => {
+                let command = Command::Complete {
+                    run,
+                    token,
+                    result: Box::new(result),
+                };
+                self.report(term, Kind::Ended, run, token, command);
+            }
+            Err(e) => {
+                tracing::warn!(worker = self.worker, %run, attempt = %token, error = %e, "a worker sent no result")
+            }
+        }
+    }
+
+    fn nack(&self, term: &Term, nack: Nack) {
+        let Ok((run, token)) = self.attempt(nack.attempt.as_ref()) else {
+            return;
+        };
+        let code = match nack.code() {
+            NackCode::Unspecified => "no reason given",
+            NackCode::Full => "no slot is free",
+            NackCode::Draining => "it is leaving",
+            NackCode::NoContact => "it had no contact",
+            NackCode::TooOld => "too old to tell whether it was started",
+            NackCode::Killed => "killed before it started",
+            NackCode::Invalid => "not understood",
+        };
+        let mut reason = if nack.reason.is_empty() {
+            code.to_owned()
+        } else {
+            format!("{code}: {}", nack.reason)
+        };
+        if reason.len() > TEXT_BYTES_MAX {
+            let end = (0..=TEXT_BYTES_MAX)
+                .rev()
+                .find(|end| reason.is_char_boundary(*end))
+                .unwrap_or(0);
+            reason.truncate(end);
+        }
+        self.report(term, Kind::Refused, run, token, Command::Nack { run, token, reason });
+    }
+
+    /// Closes the session of a worker that holds nothing any more.
+    async fn close(&self, shared: &Shared, term: &Term) {
+        match propose_one(shared, Command::SessionClose { session: self.session }).await {
+            Ok(_) => term.hub.remove(self.session, "closed"),
+            // The lease ends it.
+            Err(e) => tracing::info!(session = %self.session, error = %e, "session not closed"),
+        }
+    }
+}

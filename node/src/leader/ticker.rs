@@ -1,0 +1,440 @@
+//! Starts what is due: sleeps until the next due time, reads what came due from the waiting queue, and proposes it in bounded rounds.
+//!
+//! There is no polling interval. The waiting queue is read from the remembered head on, because below it lies nothing but what the
+//! database has not cleared away yet; when something is put below the head, an effect says so.
+
+use super::{RETRY, Term};
+use crate::recurrences::{Recurrences, compile};
+use crate::shared::{OrStop, Shared, aside};
+use crate::state::{self, END};
+use crate::zones::SystemZones;
+use sched_core::command::{Command, Fault, FireItem, Item, Reply};
+use sched_core::ids::{RunId, TaskId};
+use sched_core::limits::ROUND_ITEMS_MAX;
+use sched_core::plan::{next_run, plan_fire, run_time_anew};
+use sched_core::schedule::{Next, Recurrence};
+use sched_core::tables::{Key, Table, View, Waiting, decode_waiting};
+use sched_core::task::{NextRun, Overlap, TaskRef, TaskStatus};
+use sched_core::{Reject, Timestamp};
+use sched_raft::ProposeError;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// Due entries read at once.
+const PAGE: usize = ROUND_ITEMS_MAX + 1;
+/// When a schedule that cannot be compiled any more is tried again: its zone may come back with an update of the system.
+const COMPILE_AGAIN_MS: i64 = 60 * 60 * 1000;
+/// Longest sleep of one timer; then the clock is looked at again.
+const SLEEP_MAX: Duration = Duration::from_secs(3600);
+
+/// Tells the ticker that something is due at an instant.
+pub(super) struct Wake {
+    notify: Notify,
+    /// The earliest instant since the ticker last looked.
+    earliest_ms: AtomicI64,
+}
+
+impl Default for Wake {
+    fn default() -> Self {
+        Self {
+            notify: Notify::new(),
+            earliest_ms: AtomicI64::new(i64::MAX),
+        }
+    }
+}
+
+impl Wake {
+    pub(super) fn poke(&self, at: Timestamp) {
+        self.earliest_ms.fetch_min(at.as_millis(), Ordering::AcqRel);
+        self.notify.notify_one();
+    }
+
+    fn take(&self) -> Timestamp {
+        Timestamp::from_millis(self.earliest_ms.swap(i64::MAX, Ordering::AcqRel))
+    }
+}
+
+/// What one look at the waiting queue found.
+#[derive(Default)]
+struct Round {
+    fires: Vec<FireItem>,
+    /// Runs that the fires create and that may start at once.
+    first_runs: Vec<RunId>,
+    dues: Vec<RunId>,
+    /// Pauses that end, searches that are repeated.
+    others: Vec<Command>,
+    /// Something is due that nothing can be proposed for.
+    stuck: bool,
+    /// More is due than one round takes.
+    full: bool,
+    /// Due time of the last entry read.
+    last: Option<Timestamp>,
+    /// The next due time after now.
+    next: Option<Timestamp>,
+    /// Runs were ready before these: they come first.
+    backlog: bool,
+    /// The scheduler is shut down, or held because clocks are apart.
+    shut_down: bool,
+    gave_up: u64,
+}
+
+impl Round {
+    fn is_empty(&self) -> bool {
+        self.fires.is_empty() && self.dues.is_empty() && self.others.is_empty()
+    }
+
+    fn len(&self) -> usize {
+        self.fires.len() + self.dues.len() + self.others.len()
+    }
+}
+
+/// Starts what is due until the term is over.
+pub(super) async fn run(shared: Arc<Shared>, term: Arc<Term>) {
+    let mut planner = Planner {
+        zones: shared.zones.clone(),
+        recurrences: Recurrences::default(),
+    };
+    let mut head = Timestamp::MIN;
+    loop {
+        // Taken before the view: what is poked later is seen next time.
+        head = head.min(term.ticker.take());
+        let now = shared.clock.now();
+        let view = shared.replica.view();
+        let (from, held) = (head, term.clock_apart.load(Ordering::Relaxed));
+        let planned = aside(move || (planner.plan(&view, from, now, held), planner)).await;
+        let Ok((round, kept)) = planned else {
+            // The log says what happened; the cache is gone, nothing else.
+            planner = Planner {
+                zones: shared.zones.clone(),
+                recurrences: Recurrences::default(),
+            };
+            tokio::time::sleep(RETRY).await;
+            continue;
+        };
+        planner = kept;
+        let round = round.or_stop();
+        shared.counters.gave_up.add(round.gave_up);
+        if !round.is_empty() {
+            match propose(&shared, &term, &round).await {
+                Settled::All if !round.stuck => head = if round.full { round.last.unwrap_or(head) } else { now },
+                Settled::All | Settled::Some => {}
+                Settled::Nothing => tokio::time::sleep(RETRY).await,
+            }
+            // What was due at the end of this round may already be followed by more.
+            continue;
+        }
+        if !round.stuck && !round.shut_down {
+            head = now;
+        }
+        let next = if round.shut_down { None } else { round.next };
+        head = sleep(&shared, &term, head, next).await;
+    }
+}
+
+/// Sleeps until `next`, or until something is due earlier. Returns the new head.
+async fn sleep(shared: &Shared, term: &Term, mut head: Timestamp, next: Option<Timestamp>) -> Timestamp {
+    let target = next.unwrap_or(Timestamp::MAX);
+    loop {
+        let wait = target.millis_since(shared.clock.now());
+        if wait <= 0 {
+            return head;
+        }
+        let wait = Duration::from_millis(wait.unsigned_abs()).min(SLEEP_MAX);
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = term.ticker.notify.notified() => {
+                let earliest = term.ticker.take();
+                head = head.min(earliest);
+                if earliest < target {
+                    return head;
+                }
+            }
+        }
+    }
+}
+
+/// How much of a round took effect. What did not is looked at again.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Settled {
+    All,
+    Some,
+    Nothing,
+}
+
+/// Proposes a round. Runs that find room are assigned in the same entry.
+async fn propose(shared: &Shared, term: &Term, round: &Round) -> Settled {
+    let mut items = Vec::with_capacity(3 + round.others.len());
+    let mut placed = Vec::new();
+    if !round.fires.is_empty() {
+        let fire = Command::Fire {
+            leader_since: term.since,
+            items: round.fires.clone(),
+        };
+        items.push(Item::internal(fire));
+        if !round.backlog {
+            placed = term.hub.place(&round.first_runs);
+        }
+        if !placed.is_empty() {
+            items.push(Item::internal(Command::Assign { items: placed.clone() }));
+        }
+    }
+    if !round.dues.is_empty() {
+        items.push(Item::internal(Command::Due {
+            runs: round.dues.clone(),
+        }));
+    }
+    items.extend(round.others.iter().cloned().map(Item::internal));
+    let (mut done, mut not_done) = (0, 0);
+    let mut results = shared.replica.propose_internal(items).await.into_iter();
+    if !round.fires.is_empty() {
+        let refused = fired(shared, term, round, results.next());
+        done += round.fires.len() - refused;
+        not_done += refused;
+    }
+    if !placed.is_empty() {
+        let assigned = results.next().unwrap_or(Err(ProposeError::Stopped));
+        super::dispatcher::settle(shared, term, &placed, assigned).await;
+    }
+    for result in results {
+        match result {
+            Ok(_) => done += 1,
+            Err(e) => {
+                tracing::info!(error = %e, term = term.number, "a due change was not made, looking again");
+                not_done += 1;
+            }
+        }
+    }
+    match (done, not_done) {
+        (_, 0) => Settled::All,
+        (0, _) => Settled::Nothing,
+        _ => Settled::Some,
+    }
+}
+
+/// Counts what a fire did; returns how many of its items took no effect.
+fn fired(shared: &Shared, term: &Term, round: &Round, result: Option<Result<Reply, ProposeError>>) -> usize {
+    match result {
+        Some(Ok(Reply::Fired { runs, refused })) => {
+            shared.counters.fired.add(runs.len() as u64);
+            shared.counters.refused.add(refused.into());
+            shared.counters.missed.add(
+                round
+                    .fires
+                    .iter()
+                    .filter_map(|f| f.missed.as_ref())
+                    .map(|m| m.count)
+                    .sum(),
+            );
+            usize::try_from(refused).unwrap_or(usize::MAX).min(round.fires.len())
+        }
+        Some(Err(e)) => {
+            tracing::info!(error = %e, due = round.fires.len(), term = term.number, "due tasks not fired, looking again");
+            round.fires.len()
+        }
+        Some(Ok(_)) | None => round.fires.len(),
+    }
+}
+
+struct Planner {
+    zones: Arc<SystemZones>,
+    recurrences: Recurrences,
+}
+
+/// Returns the first key of everything due at or after an instant.
+fn from_instant(at: Timestamp) -> Vec<u8> {
+    if at <= Timestamp::MIN {
+        Vec::new()
+    } else {
+        Key::waiting_until(at.plus_millis(-1)).1
+    }
+}
+
+impl Planner {
+    fn plan(&mut self, view: &impl View, head: Timestamp, now: Timestamp, held: bool) -> Result<Round, Fault> {
+        let meta = state::meta(view)?;
+        let shut_down = held || meta.shutdown.is_some();
+        let mut round = Round {
+            backlog: meta.ready > 0,
+            shut_down,
+            ..Round::default()
+        };
+        if round.shut_down {
+            return Ok(round);
+        }
+        let (mut low, high) = (from_instant(head), Key::waiting_until(now).1);
+        loop {
+            let page = view.scan(Table::Waiting, &low, &high, PAGE)?;
+            for (key, _) in &page {
+                if round.len() >= ROUND_ITEMS_MAX {
+                    round.full = true;
+                    return Ok(round);
+                }
+                let (due, what) =
+                    decode_waiting(key).ok_or_else(|| Fault::Inconsistent("key of the waiting queue".into()))?;
+                round.last = Some(due);
+                match what {
+                    Waiting::Run(run) => round.dues.push(run),
+                    Waiting::Task(task) => self.plan_task(view, task, now, &mut round)?,
+                }
+            }
+            match page.last() {
+                Some((last, _)) if page.len() == PAGE => {
+                    low = last.clone();
+                    low.push(0);
+                }
+                _ => break,
+            }
+        }
+        let after = view.scan(Table::Waiting, &high, &END, 1)?;
+        round.next = after
+            .first()
+            .and_then(|(key, _)| decode_waiting(key))
+            .map(|(due, _)| due);
+        Ok(round)
+    }
+
+    fn plan_task(&mut self, view: &impl View, id: TaskId, now: Timestamp, round: &mut Round) -> Result<(), Fault> {
+        let Some(status) = state::status(view, id)? else {
+            return Err(Fault::Inconsistent(format!("task {id} waits and has no record")));
+        };
+        if status.pause.is_some() {
+            let next = self.anew(view, id, &status, now)?;
+            let task = TaskRef::Id(id);
+            round.others.push(Command::Resume {
+                task,
+                generation: status.generation,
+                next,
+            });
+            return Ok(());
+        }
+        if let NextRun::GaveUp { searched_until, .. } = status.next {
+            return self.search_again(view, id, &status, searched_until, now, round);
+        }
+        let item = match self.recurrence(view, id, &status)? {
+            Ok(recurrence) => plan_fire(id, &status, &recurrence, now),
+            Err(reject) => fire_blindly(id, &status, &reject, now),
+        };
+        let Some(item) = item else {
+            tracing::error!(task = %id, state = status.state.as_str(), "a due task cannot be fired");
+            round.stuck = true;
+            return Ok(());
+        };
+        if matches!(item.next, NextRun::GaveUp { .. }) {
+            tracing::warn!(task = %id, "the search for the next run gave up, it is repeated later");
+            round.gave_up += 1;
+        }
+        round.first_runs.extend(startable(&status, &item));
+        round.fires.push(item);
+        Ok(())
+    }
+
+    fn recurrence(
+        &mut self,
+        view: &impl View,
+        id: TaskId,
+        status: &TaskStatus,
+    ) -> Result<Result<Recurrence, Reject>, Fault> {
+        let mut fault = None;
+        let zones = self.zones.clone();
+        let found = self
+            .recurrences
+            .get((id, status.generation), || match state::task(view, id) {
+                Ok(Some(task)) => compile(&task.spec, &*zones).map_err(Some),
+                Ok(None) => {
+                    fault = Some(Fault::Inconsistent(format!("task {id} waits and has no definition")));
+                    Err(None)
+                }
+                Err(e) => {
+                    fault = Some(e);
+                    Err(None)
+                }
+            });
+        match (found, fault) {
+            (_, Some(fault)) => Err(fault),
+            (Ok(recurrence), None) => Ok(Ok(recurrence)),
+            (Err(reject), None) => Ok(Err(reject.unwrap_or(Reject::NotFound {
+                what: format!("schedule of task {id}"),
+            }))),
+        }
+    }
+
+    /// The run time of a task whose pause is over.
+    fn anew(&mut self, view: &impl View, id: TaskId, status: &TaskStatus, now: Timestamp) -> Result<NextRun, Fault> {
+        let Some(task) = state::task(view, id)? else {
+            return Err(Fault::Inconsistent(format!("task {id} waits and has no definition")));
+        };
+        Ok(match self.recurrence(view, id, status)? {
+            Ok(recurrence) => run_time_anew(&task.spec.schedule, &recurrence, now),
+            Err(_) => NextRun::GaveUp {
+                retry_at: now.plus_millis(COMPILE_AGAIN_MS),
+                searched_until: now,
+            },
+        })
+    }
+
+    /// Goes on with a search that gave up, from where it stopped.
+    fn search_again(
+        &mut self,
+        view: &impl View,
+        id: TaskId,
+        status: &TaskStatus,
+        searched_until: Timestamp,
+        now: Timestamp,
+        round: &mut Round,
+    ) -> Result<(), Fault> {
+        let Some(task) = state::task(view, id)? else {
+            return Err(Fault::Inconsistent(format!("task {id} waits and has no definition")));
+        };
+        let next = match self.recurrence(view, id, status)? {
+            Ok(recurrence) => next_run(recurrence.next_after(searched_until), now),
+            Err(_) => next_run(Next::GaveUp { searched_until }, now),
+        };
+        round.gave_up += u64::from(matches!(next, NextRun::GaveUp { .. }));
+        let (task, schedule) = (TaskRef::Id(id), task.spec.schedule);
+        round.others.push(Command::Move {
+            task,
+            generation: status.generation,
+            schedule,
+            next,
+        });
+        Ok(())
+    }
+}
+
+/// A schedule that no longer compiles (its zone is gone from this machine): the due occurrence runs, the next is searched for later.
+fn fire_blindly(id: TaskId, status: &TaskStatus, reject: &Reject, now: Timestamp) -> Option<FireItem> {
+    let NextRun::At(cursor) = status.next else { return None };
+    tracing::error!(task = %id, error = %reject, "the schedule of a task does not compile, it is tried again later");
+    let next = NextRun::GaveUp {
+        retry_at: now.plus_millis(COMPILE_AGAIN_MS),
+        searched_until: now,
+    };
+    Some(FireItem {
+        task: id,
+        generation: status.generation,
+        cursor,
+        runs: vec![cursor],
+        missed: None,
+        next,
+    })
+}
+
+/// Returns the runs that a fire will create and that nothing holds back: what can be assigned in the same entry. A wrong guess is refused.
+fn startable(status: &TaskStatus, item: &FireItem) -> impl Iterator<Item = RunId> {
+    let idle = status.live.is_empty() && status.held.is_empty();
+    let count = match (status.policy.overlap, idle) {
+        (Overlap::Allow, _) => item.runs.len(),
+        (_, true) => item.runs.len().min(1),
+        (_, false) => 0,
+    };
+    let (task, created) = (item.task, status.runs_created);
+    (1..=count as u64).map(move |n| RunId {
+        task,
+        number: created + n,
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,92 @@
+//! What every part of the node has in common.
+
+use crate::channels::Channels;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::counters::Counters;
+use crate::leader::Terms;
+use crate::waits::Waits;
+use crate::zones::SystemZones;
+use sched_core::Fault;
+use sched_proto::convert;
+use sched_proto::v1::FailureKind;
+use sched_raft::Replica;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+/// Handles and counters shared by the duties and the APIs.
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) replica: Replica,
+    pub(crate) clock: Arc<Clock>,
+    pub(crate) zones: Arc<SystemZones>,
+    pub(crate) counters: Counters,
+    /// Connections to the other nodes' client ports.
+    pub(crate) channels: Channels,
+    /// The term this node leads, if it does.
+    pub(crate) terms: Terms,
+    /// Who waits for a task or run.
+    pub(crate) waits: Arc<Waits>,
+    /// Cancelled when the node begins to stop: whoever waits here goes elsewhere.
+    pub(crate) stopping: CancellationToken,
+}
+
+impl Shared {
+    /// Returns where clients reach the leader. This node names itself as it is configured now: the membership may still have an older
+    /// address.
+    pub(crate) fn leader_address(&self) -> Option<String> {
+        let leader = self.replica.roles().borrow().leader.clone()?;
+        Some(if leader.node == self.replica.node() {
+            self.config.advertise.clone()
+        } else {
+            leader.client_address
+        })
+    }
+
+    /// Returns where clients reach the leader, when that is another node.
+    pub(crate) fn leader_elsewhere(&self) -> Option<String> {
+        let leader = self.replica.roles().borrow().leader.clone()?;
+        (leader.node != self.replica.node()).then_some(leader.client_address)
+    }
+}
+
+/// Ends the process: the tables of this node are damaged or cannot be read, so that it can answer nothing any more. Its peers have
+/// everything it has acknowledged.
+pub(crate) fn stop_on_fault(fault: &Fault) -> ! {
+    tracing::error!(error = %fault, "the state tables cannot be used");
+    eprintln!(
+        "schednode: {fault}; this node stops. Keep its data folder for analysis, start it with an empty one and add it to the \
+         cluster as a new member; the other members hold all acknowledged data"
+    );
+    std::process::exit(sched_raft::FATAL_EXIT_CODE)
+}
+
+/// Returns the value; a fault ends the process.
+pub(crate) trait OrStop<T> {
+    /// See [`stop_on_fault`].
+    fn or_stop(self) -> T;
+}
+
+impl<T> OrStop<T> for Result<T, Fault> {
+    fn or_stop(self) -> T {
+        match self {
+            Ok(value) => value,
+            Err(fault) => stop_on_fault(&fault),
+        }
+    }
+}
+
+/// Runs something that computes for long or reads much, off the threads that serve.
+///
+/// # Errors
+/// It panicked: a fault in the program, told to the caller and not repeated.
+pub(crate) async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Status> {
+    tokio::task::spawn_blocking(work).await.map_err(|e| {
+        tracing::error!(error = %e, "work aside failed");
+        convert::status(&convert::failure(
+            FailureKind::Internal,
+            "a fault in the node; its log has more",
+        ))
+    })
+}
