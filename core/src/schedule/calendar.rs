@@ -11,6 +11,9 @@ use super::positions::Positions;
 use super::search::{Miss, Seek, Steps};
 use super::times::Times;
 
+/// How many steps counting a period's days counts.
+const COUNT_STEPS: u32 = 4;
+
 /// What the interval counts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Period {
@@ -117,6 +120,7 @@ impl Calendar {
         if day < first {
             return 0;
         }
+        // At most a period ahead: the search never looks at periods that are over.
         let whole = self.days.count(first, day) * self.times.len();
         if self.days.contains(day) {
             whole + self.times.rank(from.rem_euclid(DAY_S))
@@ -158,17 +162,29 @@ impl Calendar {
         }
     }
 
+    /// Whether BYSETPOS keeps nothing of any period, so that there is nothing to search for.
+    pub(super) fn keeps_none(&self) -> bool {
+        let days = match self.period {
+            Period::Year => self.days.most_in(false),
+            Period::Month => self.days.most_in(true),
+            Period::Week { .. } => 7,
+            Period::Day => 1,
+        };
+        self.positions.keep_none(days, self.times.len())
+    }
+
     /// Returns the occurrence with this number, counted from 1.
     pub(super) fn nth(&self, number: u64, steps: &mut Steps) -> Seek {
-        if !self.positions.keeps_all() {
-            let mut found = self.next(self.start, steps)?;
-            for _ in 1..number {
-                steps.take(1, found)?;
-                found = self.next(found + 1, steps)?;
-            }
-            return Ok(found);
-        }
-        // Counts days, as each has the same times; of the first one, those before the start do not count.
+        let found = if self.positions.keeps_all() {
+            self.nth_of_all(number, steps)
+        } else {
+            self.nth_of_positions(number, steps)
+        }?;
+        if found <= self.end { Ok(found) } else { Err(Miss::End) }
+    }
+
+    /// Counts days, as each has the same times; of the first one, those before the start do not count.
+    fn nth_of_all(&self, number: u64, steps: &mut Steps) -> Seek {
         let first = self.start.div_euclid(DAY_S);
         let on_first = self.next_day(first, steps)? == first;
         let skipped = if on_first {
@@ -178,8 +194,33 @@ impl Calendar {
         };
         let index = number - 1 + skipped;
         let day = self.nth_day(index / self.times.len(), steps)?;
-        let found = day * DAY_S + self.times.select(index % self.times.len());
-        if found <= self.end { Ok(found) } else { Err(Miss::End) }
+        Ok(day * DAY_S + self.times.select(index % self.times.len()))
+    }
+
+    /// Counts what each period keeps.
+    fn nth_of_positions(&self, number: u64, steps: &mut Steps) -> Seek {
+        let mut left = number;
+        let mut day = self.start.div_euclid(DAY_S);
+        loop {
+            day = self.next_day(day, steps)?;
+            steps.take(self.positions.cost(), day * DAY_S)?;
+            let (first, end) = self.bounds(day);
+            let set_len = self.days.count(first, end) * self.times.len();
+            let mut from = self.rank(first, self.start);
+            while let Some(index) = self.positions.next(set_len, from) {
+                steps.take(self.positions.cost(), day * DAY_S)?;
+                left -= 1;
+                if left == 0 {
+                    let day = self
+                        .days
+                        .select(first, end, index / self.times.len())
+                        .ok_or(Miss::End)?;
+                    return Ok(day * DAY_S + self.times.select(index % self.times.len()));
+                }
+                from = index + 1;
+            }
+            day = end;
+        }
     }
 
     /// Returns the selected day with this number, counted from 0 on the day the rule begins.
@@ -193,7 +234,7 @@ impl Calendar {
                 1 => civil::year_start(civil::year_of(day) + 1),
                 _ => self.bounds(day).1,
             };
-            steps.take(1, day * DAY_S)?;
+            steps.take(COUNT_STEPS, day * DAY_S)?;
             match left.checked_sub(self.days.count(day, end)) {
                 Some(rest) => (left, day) = (rest, end),
                 None => return self.days.select(day, end, left).ok_or(Miss::End),

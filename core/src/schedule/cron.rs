@@ -288,6 +288,12 @@ impl Field {
     }
 }
 
+/// Whether a field leaves all days open, and so does not widen what the other day field selects. As most schedulers have it, and other
+/// than in Vixie's cron, a step restricts: `*/2` is every odd day, whatever the weekday field says besides.
+fn is_wildcard(text: &str) -> bool {
+    matches!(text, "*" | "?" | "*/1" | "?/1")
+}
+
 /// Reads a number of at most two digits.
 fn small_number(text: &str) -> Option<u8> {
     ((1..=2).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit()))
@@ -315,7 +321,7 @@ fn stable_hash(key: &str, field: &str) -> u64 {
 /// The day-of-month field.
 #[derive(Clone, Copy, Default)]
 struct MonthDays {
-    /// Begins with a wildcard, and so does not widen what the weekday field selects.
+    /// Leaves all days open.
     wildcard: bool,
     /// Bit d is day d.
     days: u32,
@@ -330,7 +336,7 @@ struct MonthDays {
 impl MonthDays {
     fn read(text: &str, key: &str) -> Result<Self, ScheduleError> {
         let mut field = Self {
-            wildcard: text.starts_with(['*', '?']),
+            wildcard: is_wildcard(text),
             ..Self::default()
         };
         for item in text.split(',') {
@@ -375,7 +381,7 @@ impl MonthDays {
 /// The weekday field.
 #[derive(Clone, Copy, Default)]
 struct Weekdays {
-    /// Begins with a wildcard, and so does not widen what the day field selects.
+    /// Leaves all days open.
     wildcard: bool,
     /// Bit w is weekday w, Monday being 0.
     days: u8,
@@ -388,7 +394,7 @@ struct Weekdays {
 impl Weekdays {
     fn read(text: &str, key: &str) -> Result<Self, ScheduleError> {
         let mut field = Self {
-            wildcard: text.starts_with(['*', '?']),
+            wildcard: is_wildcard(text),
             ..Self::default()
         };
         // Cron counts from Sunday, we from Monday.

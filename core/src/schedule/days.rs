@@ -36,6 +36,25 @@ impl DaySet {
         self.0[day as usize / 64] & (1 << (day % 64)) != 0
     }
 
+    /// Returns the day with this number from `from` on, counted from 0.
+    fn select(&self, from: i64, number: u64) -> Option<i64> {
+        let mut left = number;
+        for (word, bits) in self.0.iter().enumerate() {
+            let start = word as i64 * 64;
+            let mut bits = match from - start {
+                skipped if skipped >= 64 => continue,
+                skipped => bits & (u64::MAX << skipped.max(0)),
+            };
+            let count = u64::from(bits.count_ones());
+            if left < count {
+                (0..left).for_each(|_| bits &= bits - 1);
+                return Some(start + i64::from(bits.trailing_zeros()));
+            }
+            left -= count;
+        }
+        None
+    }
+
     /// Whether no day is in the set.
     pub(super) fn is_empty(&self) -> bool {
         self.0 == [0; 6]
@@ -121,6 +140,31 @@ pub(super) struct Days {
     easter: Vec<i16>,
 }
 
+/// The selected days of one year, kept while a search stays in it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Year {
+    number: i64,
+    /// The first day.
+    start: i64,
+    /// The first day of the next year.
+    pub(super) end: i64,
+    days: DaySet,
+}
+
+impl Year {
+    fn contains(&self, day: i64) -> bool {
+        self.days.contains(day - self.start)
+    }
+
+    /// Counts the selected days of the year from `from` on, before `to`.
+    fn count(&self, from: i64, to: i64) -> u64 {
+        u64::from(
+            self.days
+                .count((from - self.start).clamp(0, 366), (to - self.start).clamp(0, 366)),
+        )
+    }
+}
+
 impl Days {
     /// Works out all years. `easter` are offsets to Easter Sunday of at most a year; the day must be one of them, unless there are none.
     pub(super) fn new(of_kind: impl Fn(YearKind) -> DaySet, easter: Vec<i16>) -> Self {
@@ -152,27 +196,56 @@ impl Days {
                 .all(|(i, days)| days.count(0, 366) == if i % 3 == 2 { 366 } else { 365 })
     }
 
-    /// Returns the days of a year that starts on day `start`.
-    fn of_year(&self, year: i64, start: i64) -> DaySet {
-        let days = self.kinds[YearKind::index_of(year, start)];
-        if self.easter.is_empty() || days.is_empty() {
-            return days;
-        }
-        let mut around = DaySet::default();
-        for near in [year - 1, year, year + 1] {
-            let sunday = civil::easter(near) - start;
-            for offset in &self.easter {
-                around.insert(sunday + i64::from(*offset));
+    /// Returns how many days a month, or a year, may have selected at most.
+    pub(super) fn most_in(&self, months: bool) -> u64 {
+        let most_of = |(index, days): (usize, &DaySet)| {
+            let starts = civil::month_starts(YearKind::from_index(index).leap);
+            match months {
+                true => starts
+                    .windows(2)
+                    .map(|w| days.count(i64::from(w[0]), i64::from(w[1])))
+                    .max()
+                    .unwrap_or(0),
+                false => days.count(0, 366),
             }
+        };
+        self.kinds.iter().enumerate().map(most_of).max().unwrap_or(0).into()
+    }
+
+    /// Returns the year a day is in.
+    pub(super) fn year_at(&self, day: i64) -> Year {
+        let number = civil::year_of(day);
+        self.year(number, civil::year_start(number))
+    }
+
+    /// Returns the year with this number, which starts on day `start`.
+    fn year(&self, number: i64, start: i64) -> Year {
+        let mut days = self.kinds[YearKind::index_of(number, start)];
+        if !self.easter.is_empty() && !days.is_empty() {
+            let mut around = DaySet::default();
+            for near in [number - 1, number, number + 1] {
+                let sunday = civil::easter(near) - start;
+                for offset in &self.easter {
+                    around.insert(sunday + i64::from(*offset));
+                }
+            }
+            days = days.and(around);
         }
-        days.and(around)
+        Year {
+            number,
+            start,
+            end: start + 365 + i64::from(civil::is_leap(number)),
+            days,
+        }
+    }
+
+    fn year_after(&self, year: &Year) -> Year {
+        self.year(year.number + 1, year.end)
     }
 
     /// Whether a day is selected.
     pub(super) fn contains(&self, day: i64) -> bool {
-        let year = civil::year_of(day);
-        let start = civil::year_start(year);
-        self.of_year(year, start).contains(day - start)
+        self.year_at(day).contains(day)
     }
 
     /// Returns the first selected day from `day` to `last`.
@@ -180,51 +253,57 @@ impl Days {
         if day > last {
             return Err(Miss::End);
         }
-        let mut year = civil::year_of(day);
-        let mut start = civil::year_start(year);
-        let mut from = day - start;
+        let mut year = self.year_at(day);
+        self.next_from(&mut year, day, last, steps)
+    }
+
+    /// Returns the first selected day from `day` to `last`; `year` is any year, and becomes the year of the day that is found.
+    pub(super) fn next_from(&self, year: &mut Year, day: i64, last: i64, steps: &mut Steps) -> Seek {
+        if day > last {
+            return Err(Miss::End);
+        }
+        if !(year.start..year.end).contains(&day) {
+            *year = self.year_at(day);
+        }
+        let mut from = day - year.start;
         loop {
-            if let Some(found) = self.of_year(year, start).next(from) {
-                let found = start + found;
+            if let Some(found) = year.days.next(from) {
+                let found = year.start + found;
                 return if found <= last { Ok(found) } else { Err(Miss::End) };
             }
-            start += 365 + i64::from(civil::is_leap(year));
-            year += 1;
+            *year = self.year_after(year);
             from = 0;
-            if start > last {
+            if year.start > last {
                 return Err(Miss::End);
             }
-            steps.take(1, start * DAY_S)?;
+            steps.take(1, year.start * DAY_S)?;
         }
     }
 
     /// Counts the selected days from `from` on, before `to`, which are at most some years apart.
     pub(super) fn count(&self, from: i64, to: i64) -> u64 {
-        let mut total = 0;
-        let mut year = civil::year_of(from);
-        let mut start = civil::year_start(year);
-        while start < to {
-            let days = self.of_year(year, start);
-            total += u64::from(days.count((from - start).max(0), (to - start).min(366)));
-            start += 365 + i64::from(civil::is_leap(year));
-            year += 1;
+        let mut year = self.year_at(from);
+        let mut total = year.count(from, to);
+        while year.end < to {
+            year = self.year_after(&year);
+            total += year.count(from, to);
         }
         total
     }
 
     /// Returns the selected day with this number from `from` on, counted from 0, before `to`.
     pub(super) fn select(&self, from: i64, to: i64, number: u64) -> Option<i64> {
-        let (mut low, mut high) = (from, to);
-        // The day is the last one with at most `number` selected days before it that is selected itself: bisect the count.
-        while high - low > 1 {
-            let middle = low + (high - low) / 2;
-            if self.count(from, middle) <= number {
-                low = middle
-            } else {
-                high = middle
+        let mut year = self.year_at(from);
+        let mut left = number;
+        while year.start < to {
+            let first = (from - year.start).max(0);
+            if let Some(found) = year.days.select(first, left) {
+                return Some(year.start + found).filter(|day| *day < to);
             }
+            left -= year.count(from, year.end);
+            year = self.year_after(&year);
         }
-        (low < to && self.contains(low) && self.count(from, low) == number).then_some(low)
+        None
     }
 }
 

@@ -126,7 +126,8 @@ impl Parts {
         parts.check()
     }
 
-    fn with_freq(freq: Freq) -> Self {
+    /// A rule of nothing but FREQ.
+    pub(super) fn with_freq(freq: Freq) -> Self {
         Self {
             freq,
             interval: 1,

@@ -17,8 +17,8 @@ impl Positions {
 
     /// Returns the cost of looking at a period, in steps.
     pub(super) fn cost(&self) -> u32 {
-        // A few positions cost as much as the rest of the look; there are at most 732.
-        1 + self.0.len() as u32 / 8
+        // Counting and choosing in a period costs several looks at a day; there are at most 732 positions.
+        4 + self.0.len() as u32 / 8
     }
 
     /// Returns the first kept index from `from` on, in a set of `len` members; indexes count from 0.
@@ -35,6 +35,12 @@ impl Positions {
             .filter_map(index)
             .filter(|i| (from..len).contains(i))
             .min()
+    }
+
+    /// Whether no set of `per_day` members for each of one to `days` days keeps any.
+    pub(super) fn keep_none(&self, days: u64, per_day: u64) -> bool {
+        // The largest set has all positions that any of them has.
+        self.next(days * per_day, 0).is_none()
     }
 
     /// Counts the kept members of a set of `len`.

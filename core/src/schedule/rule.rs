@@ -12,6 +12,7 @@ use super::slots::{Slots, Unit};
 use super::times::{HOURS, SIXTY, Times};
 use super::yearly;
 use super::zone::{Reading, Zone};
+use crate::time::Timestamp;
 
 /// How many steps mapping a local reading to an instant counts.
 const READING_STEPS: u32 = 8;
@@ -51,9 +52,10 @@ impl Rule {
         let engine = if parts.freq <= Freq::Daily {
             Engine::Wall(calendar(&parts, local))
         } else {
-            Engine::Absolute(slots(&parts, begin, local))
+            Engine::Absolute(slots(&parts, begin, local, zone))
         };
         let mut rule = Self { engine, begin, end };
+        rule.check_possible(text)?;
         rule.check_occurs(text, zone)?;
         if let Some(count) = parts.count {
             rule.bound_by_count(count, text, zone)?;
@@ -129,6 +131,26 @@ impl Rule {
         }
     }
 
+    /// Refuses what can be seen to be impossible without a search.
+    fn check_possible(&self, text: &str) -> Result<(), ScheduleError> {
+        let (days, keeps_none) = match &self.engine {
+            Engine::Wall(calendar) => (&calendar.days, calendar.keeps_none()),
+            Engine::Absolute(slots) => (slots.days(), slots.keeps_none()),
+        };
+        let why = if days.is_never() {
+            "no year has a day that satisfies all its parts, like 30 February"
+        } else if keeps_none {
+            "BYSETPOS is beyond the largest set of a period"
+        } else {
+            return Ok(());
+        };
+        Err(ScheduleError::Impossible {
+            form: "rrule",
+            rule: quoted(text),
+            why: why.to_owned(),
+        })
+    }
+
     /// Refuses a rule without any occurrence.
     fn check_occurs(&self, text: &str, zone: &Zone) -> Result<(), ScheduleError> {
         // Shifting finds every reading; a rule whose every occurrence is in a gap is possible, if odd.
@@ -137,31 +159,19 @@ impl Rule {
             Err(Miss::End) => Err(ScheduleError::Impossible {
                 form: "rrule",
                 rule: quoted(text),
-                why: self.why_never(),
+                why: format!(
+                    "from its start to {} no time satisfies all its parts and its interval",
+                    Timestamp::from_millis(self.end.saturating_mul(1000))
+                ),
             }),
             Err(Miss::Budget { until }) => Err(ScheduleError::TooCostly {
                 form: "rrule",
                 rule: quoted(text),
                 why: format!(
                     "no occurrence found until {}; check whether its parts contradict each other",
-                    crate::time::Timestamp::from_millis(until.saturating_mul(1000))
+                    Timestamp::from_millis(until.saturating_mul(1000))
                 ),
             }),
-        }
-    }
-
-    fn why_never(&self) -> String {
-        let days = match &self.engine {
-            Engine::Wall(calendar) => &calendar.days,
-            Engine::Absolute(slots) => slots.days(),
-        };
-        if days.is_never() {
-            "no year has a day that satisfies all its parts, like 30 February".to_owned()
-        } else {
-            format!(
-                "from its start to {} no time satisfies all its parts and its interval",
-                crate::time::Timestamp::from_millis(self.end.saturating_mul(1000))
-            )
         }
     }
 
@@ -224,6 +234,18 @@ fn days(parts: &Parts) -> Days {
     Days::new(|kind| yearly::days_of(parts, kind), parts.easter.clone())
 }
 
+/// Returns the days, of which only those on one weekday count: whole weeks from the start never lead to another. What contradicts that
+/// is then seen to be impossible, and the rest is found in fewer steps.
+fn days_on_weekday(parts: &Parts, local: i64) -> Days {
+    let weekday = super::civil::weekday_of(local.div_euclid(DAY_S));
+    let on_it = Parts {
+        weekdays: 1 << weekday,
+        ..Parts::with_freq(Freq::Daily)
+    };
+    let days = |kind| yearly::days_of(parts, kind).and(yearly::days_of(&on_it, kind));
+    Days::new(days, parts.easter.clone())
+}
+
 /// Returns the mask, or the bit of what the clock shows when the part is not given.
 fn or_bit(mask: u64, value: i64) -> u64 {
     if mask != 0 { mask } else { 1 << value }
@@ -242,7 +264,10 @@ fn calendar(parts: &Parts, local: i64) -> Calendar {
             _ => Period::Day,
         },
         interval: parts.interval,
-        days: days(&parts),
+        days: match parts.freq {
+            Freq::Daily if parts.interval % 7 == 0 => days_on_weekday(&parts, local),
+            _ => days(&parts),
+        },
         times: Times {
             // The mask has 24 bits.
             hours: or_bit(u64::from(parts.hours), second / 3600) as u32,
@@ -260,7 +285,7 @@ fn calendar(parts: &Parts, local: i64) -> Calendar {
 
 /// A part that is not given is what the clock shows at the start, at the same distance in absolute time: an hourly rule without
 /// BYMINUTE and BYSECOND is one of every 3600th second, whatever a zone does to its minutes.
-fn slots(parts: &Parts, begin: i64, local: i64) -> Slots {
+fn slots(parts: &Parts, begin: i64, local: i64, zone: &Zone) -> Slots {
     let hours = if parts.hours != 0 { parts.hours } else { HOURS };
     let all = |mask: u64| if mask != 0 { mask } else { SIXTY };
     let (unit, interval) = match parts.freq {
@@ -281,7 +306,14 @@ fn slots(parts: &Parts, begin: i64, local: i64) -> Slots {
         seconds,
     };
     let positions = Positions::new(parts.positions.clone());
-    Slots::new(unit, interval, days(parts), times, positions, (begin, local))
+    // Elsewhere a change of the clock may lead from one weekday to another.
+    let weekly = zone.is_utc() && interval * unit.seconds() % (7 * DAY_S) == 0;
+    let days = if weekly {
+        days_on_weekday(parts, local)
+    } else {
+        days(parts)
+    };
+    Slots::new(unit, interval, days, times, positions, (begin, local))
 }
 
 /// Rules and dates together: RRULE, RDATE and EXDATE, or one cron rule.

@@ -12,7 +12,7 @@ use super::times::Times;
 use super::zone::Zone;
 
 /// How many steps a stretch counts: looking up its end costs that much more than a look at a day.
-const STRETCH_STEPS: u32 = 16;
+const STRETCH_STEPS: u32 = 40;
 
 /// The length of a slot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -26,7 +26,8 @@ pub(super) enum Unit {
 }
 
 impl Unit {
-    const fn seconds(self) -> i64 {
+    /// Returns the length in seconds.
+    pub(super) const fn seconds(self) -> i64 {
         match self {
             Unit::Hour => 3600,
             Unit::Minute => 60,
@@ -39,8 +40,8 @@ impl Unit {
 #[derive(Clone, Debug)]
 pub(super) struct Slots {
     unit: Unit,
-    /// Every so many slots, at least 1.
-    interval: i64,
+    /// Which slots the interval hits.
+    grid: Grid,
     /// The days on which slots count.
     days: Days,
     /// The first seconds of the slots of a day that count.
@@ -52,8 +53,6 @@ pub(super) struct Slots {
     origin: i64,
     /// Where the rule begins, in absolute time.
     start: i64,
-    /// Which slots of a day the interval can hit at all.
-    reach: Reach,
 }
 
 /// A stretch of the local clock without a change of the offset: local seconds from `from` on, before `to`.
@@ -101,17 +100,15 @@ impl Slots {
             ),
         };
         let origin = start - local_start.rem_euclid(unit.seconds());
-        let reach = Reach::new(interval, DAY_S / unit.seconds(), unit, filter);
         Self {
             unit,
-            interval,
+            grid: Grid::new(interval, unit, filter),
             days,
             filter,
             expand,
             positions,
             origin,
             start,
-            reach,
         }
     }
 
@@ -122,29 +119,43 @@ impl Slots {
 
     /// Returns the first occurrence at or after instant `from` and not after instant `end`.
     pub(super) fn next(&self, from: i64, end: i64, zone: &Zone, steps: &mut Steps) -> Seek {
+        self.nth_from(from, 1, end, zone, steps)
+    }
+
+    /// Returns the occurrence with this number, counted from 1 at instant `from`, not after instant `end`.
+    fn nth_from(&self, from: i64, number: u64, end: i64, zone: &Zone, steps: &mut Steps) -> Seek {
         let mut from = from.max(self.start);
+        let mut left = number;
         loop {
             if from > end {
                 return Err(Miss::End);
             }
             let offset = zone.offset_at(from);
-            // The end is looked for only after the search in the stretch: mostly the occurrence is near.
             let change = zone.next_change(from);
-            let to = change.unwrap_or(i64::MAX).min(end.saturating_add(1));
-            match self.next_in(
-                Stretch {
-                    from: from + offset,
-                    to: to + offset,
-                    offset,
-                },
-                steps,
-            ) {
-                Ok(local) => return Ok(local - offset),
-                Err(Miss::Budget { until }) => return Err(Miss::Budget { until: until - offset }),
-                Err(Miss::End) => match change {
-                    Some(change) => from = change,
-                    None => return Err(Miss::End),
-                },
+            let to = change
+                .unwrap_or(i64::MAX)
+                .min(end.saturating_add(1))
+                .saturating_add(offset);
+            let mut stretch = Stretch {
+                from: from + offset,
+                to,
+                offset,
+            };
+            let missed = loop {
+                match self.next_in(stretch, steps) {
+                    Ok(found) if left == 1 => return Ok(found - offset),
+                    Ok(found) => {
+                        left -= 1;
+                        stretch.from = found + 1;
+                        steps.take(2, found - offset)?;
+                    }
+                    Err(missed) => break missed,
+                }
+            };
+            match (missed, change) {
+                (Miss::Budget { until }, _) => return Err(Miss::Budget { until: until - offset }),
+                (Miss::End, Some(change)) => from = change,
+                (Miss::End, None) => return Err(Miss::End),
             }
             steps.take(STRETCH_STEPS, from)?;
         }
@@ -155,15 +166,14 @@ impl Slots {
         let size = self.unit.seconds();
         let phase = (self.origin + stretch.offset)
             .div_euclid(size)
-            .rem_euclid(self.interval);
-        if !self.reach.hits(phase) || self.per_slot() == 0 {
+            .rem_euclid(self.grid.interval);
+        if !self.grid.hits(phase) || self.keeps_none() {
             return Err(Miss::End);
         }
         let mut from = stretch.from;
         loop {
-            let slot = self.next_slot(from, stretch.to, phase, steps)?;
-            let found = self.next_within(slot, from);
-            match found {
+            let slot = self.next_slot(from.div_euclid(size), stretch.to, phase, steps)? * size;
+            match self.next_within(slot, from) {
                 Some(found) if found < stretch.to => return Ok(found),
                 Some(_) => return Err(Miss::End),
                 None => from = slot + size,
@@ -172,9 +182,9 @@ impl Slots {
         }
     }
 
-    /// Returns how many occurrences a whole slot has.
-    fn per_slot(&self) -> u64 {
-        self.positions.count(self.expand.len())
+    /// Whether BYSETPOS keeps nothing of a slot, so that there is nothing to search for.
+    pub(super) fn keeps_none(&self) -> bool {
+        self.positions.next(self.expand.len(), 0).is_none()
     }
 
     /// Returns the first occurrence at or after `from` in the slot that begins at `slot`.
@@ -184,35 +194,46 @@ impl Slots {
         Some(slot + self.expand.select(index))
     }
 
-    /// Returns the first second of the first slot of the rule that ends after `from` and begins before `to`.
-    fn next_slot(&self, from: i64, to: i64, phase: i64, steps: &mut Steps) -> Seek {
+    /// Returns the first slot of the rule from `slot` on that begins before local second `to`.
+    fn next_slot(&self, slot: i64, to: i64, phase: i64, steps: &mut Steps) -> Seek {
         let size = self.unit.seconds();
-        let mut slot = from.div_euclid(size);
+        let per_day = DAY_S / size;
+        let last = (to - 1).div_euclid(DAY_S).min(civil::LAST_DAY);
+        let mut slot = slot;
+        let mut year = self.days.year_at(slot.div_euclid(per_day));
         loop {
-            let day = slot.div_euclid(DAY_S / size);
-            let selected = self
-                .days
-                .next(day, (to - 1).div_euclid(DAY_S).min(civil::LAST_DAY), steps)?;
-            if selected > day {
-                slot = selected * (DAY_S / size);
-            }
-            let second = slot * size;
-            match self.filter.next(second - selected * DAY_S) {
-                Some(second) => slot = (selected * DAY_S + second) / size,
-                None => {
-                    slot = (selected + 1) * (DAY_S / size);
-                    continue;
-                }
-            }
-            match (phase - slot).rem_euclid(self.interval) {
-                0 if slot * size < to => return Ok(slot * size),
-                0 => return Err(Miss::End),
-                ahead => slot += ahead,
-            }
-            if slot * size >= to {
+            let day = slot.div_euclid(per_day);
+            let selected = self.days.next_from(&mut year, day, last, steps)?;
+            slot = slot.max(selected * per_day);
+            let (candidate, is_slot) = self.next_candidate(slot, phase);
+            if candidate * size >= to {
                 return Err(Miss::End);
             }
-            steps.take(1, slot * size)?;
+            if is_slot && candidate.div_euclid(per_day) == selected {
+                return Ok(candidate);
+            }
+            slot = candidate;
+            steps.take(self.grid.cost(), slot * size)?;
+        }
+    }
+
+    /// Returns a slot from `slot` on before which, whatever the day, none passes the filter and hits the interval, and whether it does.
+    fn next_candidate(&self, slot: i64, phase: i64) -> (i64, bool) {
+        let size = self.unit.seconds();
+        let per_day = DAY_S / size;
+        let on_interval = |slot: i64| slot + (phase - slot).rem_euclid(self.grid.interval);
+        if !self.grid.members.is_empty() {
+            let first = on_interval(slot);
+            return (first + self.grid.distance(first.rem_euclid(per_day)), true);
+        }
+        let day = slot.div_euclid(per_day);
+        match self.filter.next(slot.rem_euclid(per_day) * size) {
+            Some(second) => {
+                let passes = day * per_day + second / size;
+                let hits = on_interval(passes);
+                (hits, hits == passes)
+            }
+            None => ((day + 1) * per_day, false),
         }
     }
 
@@ -221,16 +242,12 @@ impl Slots {
         if let Some(found) = self.nth_unfiltered(number) {
             return if found <= end { Ok(found) } else { Err(Miss::End) };
         }
-        let (mut found, mut counted) = match zone.is_utc().then(|| self.skip_days(number, steps)).flatten() {
-            Some((day, counted)) => (day * DAY_S - 1, counted),
-            None => (self.start - 1, 0),
-        };
-        while counted < number {
-            steps.take(1, found)?;
-            found = self.next(found + 1, end, zone, steps)?;
-            counted += 1;
-        }
-        Ok(found)
+        let (from, counted) = zone
+            .is_utc()
+            .then(|| self.skip_days(number, steps))
+            .flatten()
+            .unwrap_or((self.start, 0));
+        self.nth_from(from, number - counted, end, zone, steps)
     }
 
     /// Returns the occurrence with this number of a rule without any BY-part: pure arithmetic, in every zone.
@@ -242,39 +259,53 @@ impl Slots {
         // Beyond 64 bits it is beyond every bound of the search too.
         let distance = i64::try_from(number - 1)
             .unwrap_or(i64::MAX)
-            .saturating_mul(self.interval);
+            .saturating_mul(self.grid.interval);
         plain.then_some(self.start.saturating_add(distance))
     }
 
-    /// Skips whole days in UTC when all have the same occurrences: returns a day and how many occurrences are before it, fewer than `number`.
+    /// Skips whole days in UTC when all have the same occurrences: returns an instant, and how many occurrences are before it, fewer
+    /// than `number`.
     fn skip_days(&self, number: u64, steps: &mut Steps) -> Option<(i64, u64)> {
         let slots = DAY_S / self.unit.seconds();
-        if slots % self.interval != 0 {
+        let interval = self.grid.interval;
+        if slots % interval != 0 {
             return None;
         }
-        let phase = self.origin.div_euclid(self.unit.seconds()).rem_euclid(self.interval);
-        let on_grid = (0..slots / self.interval).map(|i| (phase + i * self.interval) * self.unit.seconds());
-                let per_day = on_grid.filter(|s| self.filter.next(*s) == Some(*s)).count() as u64 * self.per_slot();
-        let mut day = self.start.div_euclid(DAY_S) + 1;
-        // The first day is only partly the rule's; what it has is counted one by one, and it has no more than a whole day.
+        let phase = self.origin.div_euclid(self.unit.seconds()).rem_euclid(interval);
+        let passing = |from: i64| {
+            let seconds = (phase..slots)
+                .step_by(interval.unsigned_abs() as usize)
+                .map(|slot| slot * self.unit.seconds());
+            seconds
+                .filter(|s| *s >= from && self.filter.next(*s) == Some(*s))
+                .count() as u64
+        };
+        let per_slot = self.positions.count(self.expand.len());
+        let per_day = passing(0) * per_slot;
+        // Of the first day only what is left; a slot that has begun is counted by looking, all later ones are whole.
+        let mut day = self.start.div_euclid(DAY_S);
         let mut counted = 0;
-        let mut at = self.start - 1;
-        while let Ok(found) = self.next(at + 1, day * DAY_S - 1, &Zone::Utc, steps) {
-            counted += 1;
-            at = found;
+        if self.days.contains(day) {
+            let begun = self.start.div_euclid(self.unit.seconds()) * self.unit.seconds();
+            let next = begun + self.unit.seconds();
+            counted = passing(next - day * DAY_S) * per_slot;
+            let mut at = self.start;
+            while let Ok(found) = self.next(at, next - 1, &Zone::Utc, steps) {
+                counted += 1;
+                at = found + 1;
+            }
         }
         if counted >= number || per_day == 0 {
             return None;
         }
+        day += 1;
         loop {
-            let next_year = civil::year_start(civil::year_of(day) + 1);
+            let next_year = self.days.year_at(day).end;
             let in_year = self.days.count(day, next_year);
             let wanted = (number - counted - 1) / per_day;
             if wanted < in_year {
-                return self
-                    .days
-                    .select(day, next_year, wanted)
-                    .map(|day| (day, counted + wanted * per_day));
+                let day = self.days.select(day, next_year, wanted)?;
+                return Some((day * DAY_S, counted + wanted * per_day));
             }
             counted += in_year * per_day;
             day = next_year;
@@ -285,32 +316,65 @@ impl Slots {
     }
 }
 
-/// Which slots of a day an interval can hit, modulo the greatest common divisor of the interval and the slots of a day.
+/// Above this, members of the filter are not looked at one by one: the interval hits one of them soon enough.
+const MEMBERS_MAX: u64 = 32;
+
+/// How an interval walks over the slots of a day, which are a circle to it.
 ///
-/// A rule such as every second second, on odd seconds only, from an even one, has no occurrence; without this it would be looked for
-/// second by second until the end of time.
+/// Both `divisor` and `members` answer questions that stepping could only answer by going around that circle, up to a day's seconds
+/// times: whether the interval hits a slot that passes the filter at all (every second second, on odd seconds only, from an even one,
+/// does not), and when it does next.
 #[derive(Clone, Debug)]
-struct Reach {
+struct Grid {
+    /// Every so many slots, at least 1.
+    interval: i64,
+    /// Slots of a day.
+    slots: i64,
+    /// The greatest common divisor of both.
     divisor: i64,
-    /// Bit r tells whether the filter lets a slot with remainder r pass; empty when all remainders pass.
+    /// Bit r tells whether the filter lets a slot with remainder r by the divisor pass; empty when all remainders pass.
     remainders: Vec<u64>,
+    /// The slots of a day that pass the filter, if they are few and the interval is not 1.
+    members: Vec<i64>,
+    /// What undoes a multiplication by interval / divisor, modulo slots / divisor.
+    inverse: i64,
 }
 
-impl Reach {
-    fn new(interval: i64, slots: i64, unit: Unit, filter: Times) -> Self {
+impl Grid {
+    fn new(interval: i64, unit: Unit, filter: Times) -> Self {
+        let slots = DAY_S / unit.seconds();
         let divisor = gcd(interval, slots);
         let mut remainders = Vec::new();
-        if divisor > 1 && filter.len() < slots.unsigned_abs() {
+        let mut members = Vec::new();
+        if interval > 1 && filter.len() < slots.unsigned_abs() {
             // The divisor divides the slots of a day, so that this is at most 11 KB.
             remainders = vec![0u64; divisor as usize / 64 + 1];
             let mut second = filter.next(0);
             while let Some(found) = second {
-                let remainder = (found / unit.seconds() % divisor) as usize;
+                let slot = found / unit.seconds();
+                let remainder = (slot % divisor) as usize;
                 remainders[remainder / 64] |= 1 << (remainder % 64);
+                if filter.len() <= MEMBERS_MAX {
+                    members.push(slot);
+                }
                 second = filter.next(found + 1);
             }
         }
-        Self { divisor, remainders }
+        let inverse = inverse(interval / divisor, slots / divisor);
+        Self {
+            interval,
+            slots,
+            divisor,
+            remainders,
+            members,
+            inverse,
+        }
+    }
+
+    /// Returns the cost of a step.
+    fn cost(&self) -> u32 {
+        // At most 32 members; looking at four costs about as much as the rest of a step.
+        1 + self.members.len() as u32 / 4
     }
 
     /// Whether the filter lets any slot with this phase, modulo the interval, pass.
@@ -321,6 +385,29 @@ impl Reach {
         let remainder = (phase % self.divisor) as usize;
         self.remainders[remainder / 64] & (1 << (remainder % 64)) != 0
     }
+
+    /// Returns how far the next member is from a slot of a day that is on the interval, in slots of any number of days.
+    fn distance(&self, slot: i64) -> i64 {
+        let circle = self.slots / self.divisor;
+        let rounds = |member: &i64| {
+            let distance = (member - slot).rem_euclid(self.slots);
+            (distance % self.divisor == 0).then(|| distance / self.divisor * self.inverse % circle)
+        };
+        // Nothing is hit only when `hits` has said so before.
+        self.members.iter().filter_map(rounds).min().unwrap_or(circle) * self.interval
+    }
+}
+
+/// Returns the number whose product with `number` is 1, modulo `modulus`, to which `number` has no common divisor.
+fn inverse(number: i64, modulus: i64) -> i64 {
+    let (mut old, mut rest) = (number % modulus, modulus);
+    let (mut factor, mut next) = (1, 0);
+    while rest != 0 {
+        let quotient = old / rest;
+        (old, rest) = (rest, old - quotient * rest);
+        (factor, next) = (next, factor - quotient * next);
+    }
+    factor.rem_euclid(modulus)
 }
 
 /// Returns the greatest common divisor of two positive numbers.

@@ -3,7 +3,10 @@
 use super::civil::{DAY_S, FIRST_DAY, LAST_DAY};
 use super::error::{ScheduleError, quoted};
 use super::{DstPolicy, Zones};
-use jiff::tz::{AmbiguousOffset, TimeZone};
+use jiff::tz::TimeZone;
+
+/// No offset is larger, in seconds: what jiff accepts, far above any that was ever used.
+const OFFSET_MAX: i64 = 26 * 3600;
 
 /// A zone; UTC is apart because it needs no look-up.
 #[derive(Clone, Debug)]
@@ -80,7 +83,10 @@ impl Zone {
         }
     }
 
-    /// Returns what a reading of the local clock means.
+    /// Returns what a reading of the local clock means: the clock is watched from before it can show it, until it does or jumps over it.
+    ///
+    /// Only offsets of instants and their changes are asked for. Asking the zone data for the offset of a local time would be shorter,
+    /// but is answered in contradiction to the former near the last change that is listed, where the rule of later years takes over.
     pub(super) fn read(&self, local: i64) -> Reading {
         let Zone::Named(zone) = self else {
             return Reading::At {
@@ -88,31 +94,27 @@ impl Zone {
                 fold_end: None,
             };
         };
-        // The same seconds, read as if the local clock were UTC, give the civil time.
-        let civil = jiff::tz::Offset::UTC.to_datetime(timestamp(local));
-        match zone.to_ambiguous_timestamp(civil).offset() {
-            AmbiguousOffset::Unambiguous { offset } => Reading::At {
-                instant: local - i64::from(offset.seconds()),
-                fold_end: None,
-            },
-            AmbiguousOffset::Fold { before, .. } => {
-                let before = i64::from(before.seconds());
-                let instant = local - before;
-                let fold_end = self.next_change(instant).map(|change| change + before);
-                Reading::At { instant, fold_end }
+        let mut offset = self.offset_at(local - OFFSET_MAX);
+        for change in zone.following(timestamp(local - OFFSET_MAX)) {
+            let (instant, next) = (change.timestamp().as_second(), i64::from(change.offset().seconds()));
+            if local < instant + offset {
+                let repeats = local >= instant + next;
+                return Reading::At {
+                    instant: local - offset,
+                    fold_end: repeats.then_some(instant + offset),
+                };
             }
-            AmbiguousOffset::Gap { before, after } => {
-                // Read with the offset of before the gap, the time lies after its change.
-                let late = local - i64::from(before.seconds());
-                let change = zone
-                    .preceding(timestamp(late + 1))
-                    .next()
-                    .map_or(late, |t| t.timestamp().as_second());
-                Reading::Gap {
-                    instant: change,
-                    gap_end: change + i64::from(after.seconds()),
-                }
+            if local < instant + next {
+                return Reading::Gap {
+                    instant,
+                    gap_end: instant + next,
+                };
             }
+            offset = next;
+        }
+        Reading::At {
+            instant: local - offset,
+            fold_end: None,
         }
     }
 

@@ -2,21 +2,14 @@
 //!
 //! `SCHED_RRULE_CASES=FILE` runs another file of cases, plain or gzipped, as `rrule_oracle.py` prints them.
 
+use crate::support::Bundled;
 use sched_core::Timestamp;
-use sched_core::schedule::{DstPolicy, Next, Recurrence, Schedule, ScheduleError, Zones};
+use sched_core::schedule::{DstPolicy, Next, Recurrence, Schedule, ScheduleError};
 use serde_json::Value;
 use std::io::Read;
 
 /// The corpus says `null` for "nothing before this".
 const HORIZON: &str = "2200-01-01T00:00:00Z";
-
-struct NoZones;
-
-impl Zones for NoZones {
-    fn zone(&self, _: &str) -> Option<jiff::tz::TimeZone> {
-        None
-    }
-}
 
 fn instant(value: &Value) -> Timestamp {
     value
@@ -47,8 +40,8 @@ fn within(next: Next) -> Option<Timestamp> {
 }
 
 /// Returns what is wrong with our answers, if anything.
-fn difference(case: &Value) -> Option<String> {
-    let compiled = Recurrence::compile(&schedule(case), "", &NoZones);
+fn difference(case: &Value, zones: &Bundled) -> Option<String> {
+    let compiled = Recurrence::compile(&schedule(case), "", zones);
     let recurrence = match (compiled, case["verdict"].as_str()) {
         (Err(ScheduleError::Impossible { .. }), Some("impossible")) | (_, Some("slow")) => return None,
         (Ok(recurrence), Some("impossible")) => {
@@ -97,12 +90,13 @@ fn read_cases() -> (String, String) {
 #[test]
 fn equals_python_dateutil() {
     let (path, text) = read_cases();
+    let zones = Bundled::new();
     let mut checked = 0;
     let mut differences = Vec::new();
     for line in text.lines() {
         let case: Value = serde_json::from_str(line).expect("a case per line");
         checked += 1;
-        if let Some(difference) = difference(&case) {
+        if let Some(difference) = difference(&case, &zones) {
             differences.push(format!("{} from {}: {difference}", case["rrule"], case["dtstart"]));
         }
     }

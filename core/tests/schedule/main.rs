@@ -1,0 +1,12 @@
+//! The recurrence engine, as it is used from outside: against python-dateutil, against slow models of our own, against other crates,
+//! across the changes of many zones' clocks, and against nonsense.
+//!
+//! Random tests print their seed; `SEED=n cargo test -p sched-core --test schedule` replays one.
+
+mod cron;
+mod dst;
+mod forms;
+mod hostile;
+mod model;
+mod oracle;
+mod support;
