@@ -164,10 +164,13 @@ impl Calendar {
 
     /// Whether BYSETPOS keeps nothing of any period, so that there is nothing to search for.
     pub(super) fn keeps_none(&self) -> bool {
+        if self.positions.keeps_all() {
+            return false;
+        }
         let days = match self.period {
             Period::Year => self.days.most_in(false),
             Period::Month => self.days.most_in(true),
-            Period::Week { .. } => 7,
+            Period::Week { .. } => self.days.weekdays().count_ones().into(),
             Period::Day => 1,
         };
         self.positions.keep_none(days, self.times.len())

@@ -212,6 +212,20 @@ impl Days {
         self.kinds.iter().enumerate().map(most_of).max().unwrap_or(0).into()
     }
 
+    /// Returns the weekdays that selected days may have, as bits, Monday being bit 0.
+    pub(super) fn weekdays(&self) -> u8 {
+        let mut weekdays = 0;
+        for (index, days) in self.kinds.iter().enumerate() {
+            let kind = YearKind::from_index(index);
+            let mut from = 0;
+            while let Some(day) = days.next(from) {
+                weekdays |= 1 << kind.weekday(day);
+                from = day + 1;
+            }
+        }
+        weekdays
+    }
+
     /// Returns the year a day is in.
     pub(super) fn year_at(&self, day: i64) -> Year {
         let number = civil::year_of(day);

@@ -55,7 +55,7 @@ impl Rule {
             Engine::Absolute(slots(&parts, begin, local, zone))
         };
         let mut rule = Self { engine, begin, end };
-        rule.check_possible(text)?;
+        rule.check_possible(text, zone)?;
         rule.check_occurs(text, zone)?;
         if let Some(count) = parts.count {
             rule.bound_by_count(count, text, zone)?;
@@ -132,15 +132,21 @@ impl Rule {
     }
 
     /// Refuses what can be seen to be impossible without a search.
-    fn check_possible(&self, text: &str) -> Result<(), ScheduleError> {
-        let (days, keeps_none) = match &self.engine {
-            Engine::Wall(calendar) => (&calendar.days, calendar.keeps_none()),
-            Engine::Absolute(slots) => (slots.days(), slots.keeps_none()),
+    fn check_possible(&self, text: &str, zone: &Zone) -> Result<(), ScheduleError> {
+        let (days, keeps_none, misses) = match &self.engine {
+            Engine::Wall(calendar) => (&calendar.days, calendar.keeps_none(), false),
+            Engine::Absolute(slots) => (
+                slots.days(),
+                slots.keeps_none(),
+                zone.is_utc() && slots.misses_weekdays(),
+            ),
         };
         let why = if days.is_never() {
             "no year has a day that satisfies all its parts, like 30 February"
         } else if keeps_none {
             "BYSETPOS is beyond the largest set of a period"
+        } else if misses {
+            "its interval never leads to such a time on such a weekday"
         } else {
             return Ok(());
         };

@@ -14,6 +14,9 @@ use super::zone::Zone;
 /// How many steps a stretch counts: looking up its end costs that much more than a look at a day.
 const STRETCH_STEPS: u32 = 40;
 
+/// Most slots of a week that are looked at when a rule is compiled.
+const WEEK_LOOKS_MAX: i64 = 20_000;
+
 /// The length of a slot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Unit {
@@ -185,6 +188,28 @@ impl Slots {
     /// Whether BYSETPOS keeps nothing of a slot, so that there is nothing to search for.
     pub(super) fn keeps_none(&self) -> bool {
         self.positions.next(self.expand.len(), 0).is_none()
+    }
+
+    /// Whether in UTC the interval never meets the filter on the weekdays that count, so that there is nothing to search for.
+    ///
+    /// Weeks are a circle to an interval, as days are. Where looking around it would take long this says no, and a search decides.
+    pub(super) fn misses_weekdays(&self) -> bool {
+        let per_day = self.grid.slots;
+        let divisor = gcd(self.grid.interval, 7 * per_day);
+        let weekdays = self.days.weekdays();
+        if divisor == 1 || weekdays == 0b111_1111 || 7 * per_day / divisor > WEEK_LOOKS_MAX {
+            return false;
+        }
+        let size = self.unit.seconds();
+        let mut slot = self.origin.div_euclid(size).rem_euclid(divisor);
+        while slot < 7 * per_day {
+            let second = slot % per_day * size;
+            if weekdays & (1 << civil::weekday_of(slot / per_day)) != 0 && self.filter.next(second) == Some(second) {
+                return false;
+            }
+            slot += divisor;
+        }
+        true
     }
 
     /// Returns the first occurrence at or after `from` in the slot that begins at `slot`.

@@ -47,8 +47,8 @@ fn cost(schedule: &Schedule) -> Duration {
     (0..5).map(|_| attempt()).min().unwrap_or_default()
 }
 
-/// Rules that never occur; each is refused as impossible, except where a search may give up first.
-const IMPOSSIBLE: [&str; 30] = [
+/// Rules that never occur; each is refused as impossible.
+const IMPOSSIBLE: [&str; 34] = [
     "FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=30",
     "FREQ=MONTHLY;BYMONTH=2;BYMONTHDAY=30",
     "FREQ=DAILY;BYMONTH=2;BYMONTHDAY=30,31",
@@ -79,6 +79,10 @@ const IMPOSSIBLE: [&str; 30] = [
     "FREQ=DAILY;INTERVAL=7;BYDAY=FR",
     "FREQ=YEARLY;INTERVAL=2;BYMONTH=2;BYMONTHDAY=29;BYYEARDAY=61",
     "FREQ=DAILY;UNTIL=20251231T235959Z",
+    "FREQ=HOURLY;INTERVAL=168;BYDAY=FR",
+    "FREQ=HOURLY;INTERVAL=84;BYDAY=FR",
+    "FREQ=WEEKLY;BYDAY=SA,MO,TH;BYSETPOS=-4",
+    "FREQ=WEEKLY;INTERVAL=3;BYMONTH=6,7,8;BYSETPOS=3",
 ];
 
 /// Rules that are possible and as unpleasant as can be.
