@@ -194,7 +194,7 @@ impl Recurrence {
                 dst,
             } => {
                 let zone = Zone::find(zone, zones)?;
-                let rules = compile_rules(rules, *dtstart, &zone)?;
+                let rules = compile_rules(rules, *dtstart, &zone, *dst)?;
                 let (rdates, exdates) = (dates("RDATE", rdates)?, dates("EXDATE", exdates)?);
                 Kind::Rules(Arc::new(RuleSet::new(rules, rdates, exdates, zone, *dst)))
             }
@@ -265,7 +265,12 @@ impl Recurrence {
 }
 
 /// Compiles each RRULE.
-fn compile_rules(rules: &[String], dtstart: Timestamp, zone: &Zone) -> Result<Vec<Rule>, ScheduleError> {
+fn compile_rules(
+    rules: &[String],
+    dtstart: Timestamp,
+    zone: &Zone,
+    dst: DstPolicy,
+) -> Result<Vec<Rule>, ScheduleError> {
     if rules.is_empty() {
         return Err(ScheduleError::Missing {
             form: "rrule",
@@ -276,7 +281,7 @@ fn compile_rules(rules: &[String], dtstart: Timestamp, zone: &Zone) -> Result<Ve
     check_size("the number of rules", rules.len(), RULES_MAX)?;
     rules
         .iter()
-        .map(|rule| Rule::from_rrule(rule, seconds(dtstart), zone))
+        .map(|rule| Rule::from_rrule(rule, seconds(dtstart), zone, dst))
         .collect()
 }
 

@@ -39,7 +39,7 @@ impl Rule {
     /// # Errors
     ///
     /// When it is malformed, can never occur, or is too costly to evaluate.
-    pub(super) fn from_rrule(text: &str, begin: i64, zone: &Zone) -> Result<Self, ScheduleError> {
+    pub(super) fn from_rrule(text: &str, begin: i64, zone: &Zone, dst: DstPolicy) -> Result<Self, ScheduleError> {
         let parts = Parts::read(text)?;
         let local = begin + zone.offset_at(begin);
         let end = match parts.until {
@@ -58,7 +58,7 @@ impl Rule {
         rule.check_possible(text, zone)?;
         rule.check_occurs(text, zone)?;
         if let Some(count) = parts.count {
-            rule.bound_by_count(count, text, zone)?;
+            rule.bound_by_count(count, text, zone, dst)?;
         }
         Ok(rule)
     }
@@ -182,15 +182,28 @@ impl Rule {
     }
 
     /// Turns COUNT into an end, by counting once, so that a search needs no count.
-    fn bound_by_count(&mut self, count: u64, text: &str, zone: &Zone) -> Result<(), ScheduleError> {
+    ///
+    /// What a gap shifts counts, also when it lands on another occurrence; what a gap drops does not, as RFC 5545 has it.
+    fn bound_by_count(&mut self, count: u64, text: &str, zone: &Zone, dst: DstPolicy) -> Result<(), ScheduleError> {
         let steps = &mut Steps::new(Steps::MOST);
+        let dropping = dst == DstPolicy::Skip && !zone.is_utc();
         let last = match &self.engine {
+            Engine::Wall(calendar) if dropping => {
+                let mut last = self.next_on_wall(calendar, self.begin, zone, dst, steps);
+                let mut left = count - 1;
+                while let (Ok(found), true) = (last, left > 0) {
+                    let taken = steps.take(READING_STEPS, found);
+                    last = taken.and_then(|()| self.next_on_wall(calendar, found + 1, zone, dst, steps));
+                    left -= 1;
+                }
+                last
+            }
             Engine::Wall(calendar) => calendar.nth(count, steps),
             Engine::Absolute(slots) => slots.nth(count, self.end, zone, steps),
         };
         match (last, &mut self.engine) {
-            (Ok(last), Engine::Wall(calendar)) => calendar.end = last,
-            (Ok(last), Engine::Absolute(_)) => self.end = last,
+            (Ok(last), Engine::Wall(calendar)) if !dropping => calendar.end = last,
+            (Ok(last), _) => self.end = last,
             // There are fewer occurrences than COUNT until the end of the calendar.
             (Err(Miss::End), _) => {}
             (Err(Miss::Budget { .. }), _) => {

@@ -189,7 +189,7 @@ fn cron_in_gaps_and_folds() {
     }
 }
 
-const RRULE: [Row; 7] = [
+const RRULE: [Row; 8] = [
     // The start is 02:30 on the wall.
     (
         "FREQ=DAILY",
@@ -219,6 +219,14 @@ const RRULE: [Row; 7] = [
         "2026-03-28T01:30:00Z",
         &["2026-03-28T01:30:00Z", "2026-03-29T01:00:00Z"],
         &["2026-03-28T01:30:00Z"],
+    ),
+    // What a gap drops is not counted.
+    (
+        "FREQ=DAILY;COUNT=3",
+        "Europe/Zurich",
+        "2026-03-28T01:30:00Z",
+        &["2026-03-28T01:30:00Z", "2026-03-29T01:00:00Z", "2026-03-30T00:30:00Z"],
+        &["2026-03-28T01:30:00Z", "2026-03-30T00:30:00Z", "2026-03-31T00:30:00Z"],
     ),
     // Absolute time: every sixth hour, whatever the clock shows.
     (
@@ -253,7 +261,7 @@ fn rules_in_gaps_and_folds() {
             let recurrence = compiled(&rrule_in(rule, start, zone, dst));
             let found = after(&recurrence, t("1970-01-01T00:00:00Z"), expected.len());
             assert_eq!(shown(&found), expected, "{rule} {zone} {dst:?}");
-            if rule.contains("UNTIL") {
+            if rule.contains("UNTIL") || rule.contains("COUNT") {
                 assert_eq!(
                     recurrence.next_after(found[found.len() - 1]),
                     Next::Exhausted,

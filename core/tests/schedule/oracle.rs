@@ -2,7 +2,7 @@
 //!
 //! `SCHED_RRULE_CASES=FILE` runs another file of cases, plain or gzipped, as `rrule_oracle.py` prints them.
 
-use crate::support::Bundled;
+use crate::support::{Bundled, after};
 use sched_core::Timestamp;
 use sched_core::schedule::{DstPolicy, Next, Recurrence, Schedule, ScheduleError};
 use serde_json::Value;
@@ -109,4 +109,56 @@ fn equals_python_dateutil() {
         differences.len(),
         differences[..differences.len().min(20)].join("\n")
     );
+}
+
+/// The rrule crate walks and has its gaps, but decides calendar rules by its own code.
+#[test]
+fn the_rrule_crate_agrees_on_calendar_rules() {
+    let zones = Bundled::new();
+    let mut compared = 0;
+    for line in read_cases().1.lines() {
+        let case: Value = serde_json::from_str(line).expect("a case per line");
+        let rule = case["rrule"].as_str().expect("a rule");
+        let on_calendar = ["YEARLY", "MONTHLY", "WEEKLY", "DAILY"]
+            .iter()
+            .any(|freq| rule.contains(freq));
+        if !on_calendar || case["verdict"] != "ok" || case["first"].as_array().is_none_or(|first| first.len() < 8) {
+            continue;
+        }
+        let dates = |name: &str, key: &str| -> String {
+            instants(&case[key])
+                .iter()
+                .map(|at| format!("\n{name}:{}", basic(*at)))
+                .collect()
+        };
+        let start = basic(instant(&case["dtstart"]));
+        let text = format!(
+            "DTSTART:{start}\nRRULE:{rule}{}{}",
+            dates("RDATE", "rdate"),
+            dates("EXDATE", "exdate")
+        );
+        // It refuses ordinals below -4 and BYEASTER.
+        let Ok(theirs) = text.parse::<rrule::RRuleSet>() else {
+            continue;
+        };
+        let expected: Vec<i64> = theirs
+            .all(8)
+            .dates
+            .into_iter()
+            .map(|at| at.timestamp_millis())
+            .collect();
+        let recurrence = Recurrence::compile(&schedule(&case), "", &zones).unwrap_or_else(|error| panic!("{error}"));
+        let found: Vec<i64> = after(&recurrence, Timestamp::MIN, 8)
+            .into_iter()
+            .map(|at| at.as_millis())
+            .collect();
+        assert_eq!(found, expected, "{text}");
+        compared += 1;
+    }
+    assert!(compared > 1000, "{compared} rules compared");
+}
+
+/// Writes an instant as iCalendar does.
+fn basic(at: Timestamp) -> String {
+    at.to_string().replace(".000", "").replace(['-', ':'], "")
 }
