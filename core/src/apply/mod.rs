@@ -1,6 +1,6 @@
 //! The state machine: one entry of the log, applied to the tables. Pure and deterministic.
 //!
-//! One file per command. A handler checks, then changes records through [`Ctx`], which alone knows the indexes. A refused
+//! One file per command. A handler checks, then changes records through its context, which alone knows the indexes. A refused
 //! command stages nothing: what it staged before it refused is taken back.
 
 mod assign;
