@@ -1,3 +1,257 @@
 //! The worker: takes attempts from the leader over one stream, runs them, and reports how they ended.
+//!
+//! ```text
+//! leader  <->  link (gRPC)  <->  agent (one task, owns all state)  ->  attempts (one task each)  ->  executors
+//!                                 |- held:    what it holds, what may start, what is to be reported
+//!                                 |- contact: what it may still do without hearing from the leader
+//!                                 `- outbox:  what waits to be sent, in batches
+//! ```
+//!
+//! The agent is the only owner of what the worker knows; attempts tell it how they ended, and hold nothing else. It follows the leader
+//! from node to node while the attempts run on. `design/protocol.md`, "Worker", says what it promises.
+//!
+//! Linux only: processes are watched through pidfds, and groups are signalled while their number cannot belong to anybody else.
 
+mod agent;
+mod attempt;
+mod contact;
+pub mod executors;
+pub mod guard;
+mod held;
+mod link;
+mod outbox;
+pub mod output;
+mod settled;
+pub mod stop;
+mod stream;
 pub mod wire;
+
+#[cfg(test)]
+mod tests;
+
+use agent::{Agent, Identity};
+use attempt::Runner;
+use executors::{CommandExecutor, Executors, HttpExecutor, SampleExecutor, Surroundings};
+use guard::Guard;
+use link::{Dial, Grpc};
+use output::{OutputLimits, OutputStore};
+use sched_core::limits::WORKER_SLOTS_MAX;
+use sched_core::{NodeId, SessionId, Timestamp};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+/// Between asking an attempt to end and killing it, unless said otherwise.
+pub const GRACE_DEFAULT: Duration = Duration::from_secs(5);
+
+/// The clocks a worker reads; the daemon's own in production.
+#[derive(Clone)]
+pub struct WorkerClock {
+    boot: Arc<dyn Fn() -> Duration + Send + Sync>,
+    wall: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+}
+
+impl WorkerClock {
+    /// Takes the time since boot, suspension included, and the wall clock.
+    pub fn new(
+        boot: impl Fn() -> Duration + Send + Sync + 'static,
+        wall: impl Fn() -> Timestamp + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            boot: Arc::new(boot),
+            wall: Arc::new(wall),
+        }
+    }
+
+    /// Returns the time since boot: contact and deadlines are measured by it.
+    pub fn boot(&self) -> Duration {
+        (self.boot)()
+    }
+
+    /// Returns the wall clock: for people and files only.
+    pub fn wall(&self) -> Timestamp {
+        (self.wall)()
+    }
+}
+
+impl fmt::Debug for WorkerClock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("WorkerClock")
+    }
+}
+
+/// What a worker is started with.
+#[derive(Debug)]
+pub struct WorkerOptions {
+    /// Its name, unique in the cluster.
+    pub name: String,
+    /// Attempts it runs at once, 1 to [`WORKER_SLOTS_MAX`].
+    pub slots: u32,
+    /// To be selected by.
+    pub labels: BTreeMap<String, String>,
+    /// The node it runs in; absent for an agent.
+    pub node: Option<NodeId>,
+    /// Its folder: `work` (where processes run) and `output` are made in it.
+    pub dir: PathBuf,
+    /// The client address (`host:port`) of the leader, as far as it is known.
+    pub leader: watch::Receiver<Option<String>>,
+    /// The clocks.
+    pub clock: WorkerClock,
+    /// How much output is kept.
+    pub output: OutputLimits,
+    /// Between asking an attempt to end and killing it.
+    pub grace: Duration,
+    /// The program that, given [`guard::GUARD_ARG`], kills what runs when this process dies: `/proc/self/exe`. Without one, processes
+    /// outlive a worker that is killed.
+    pub guard: Option<PathBuf>,
+}
+
+/// Why a worker could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// Its folder cannot be made.
+    #[error("the worker's folder {dir} cannot be made: {source}; check its owner and the disk", dir = dir.display())]
+    Dir {
+        /// Which.
+        dir: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The number of slots is out of range.
+    #[error("{0} slots; a worker has 1 to {WORKER_SLOTS_MAX}")]
+    Slots(u32),
+}
+
+/// What a worker is doing, for status pages and metrics.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct WorkerStatus {
+    /// The leader that has welcomed it.
+    pub leader: Option<String>,
+    /// Its session, as of the last welcome.
+    pub session: Option<SessionId>,
+    /// Attempts it runs at once.
+    pub slots: u32,
+    /// Attempts under way.
+    pub running: usize,
+    /// Attempts that wait for a slot or for contact.
+    pub waiting: usize,
+    /// Attempts that are over and not recorded by the leader.
+    pub unrecorded: usize,
+    /// Attempts ever started.
+    pub started: u64,
+    /// It takes no new attempts.
+    pub draining: bool,
+    /// It has ended.
+    pub gone: bool,
+}
+
+/// A worker inside this process.
+pub struct Worker;
+
+impl Worker {
+    /// Starts a worker. Must be called within a runtime. It dials the leader as soon as one is known, and never gives up.
+    ///
+    /// # Errors
+    /// Its folder cannot be made, or it has no slots or too many.
+    pub fn start(options: WorkerOptions) -> Result<WorkerHandle, WorkerError> {
+        start(options, Arc::new(Grpc))
+    }
+}
+
+fn start(options: WorkerOptions, dial: Arc<dyn Dial>) -> Result<WorkerHandle, WorkerError> {
+    let WorkerOptions {
+        name,
+        slots,
+        labels,
+        node,
+        dir,
+        leader,
+        clock,
+        output,
+        grace,
+        guard,
+    } = options;
+    if !(1..=WORKER_SLOTS_MAX).contains(&slots) {
+        return Err(WorkerError::Slots(slots));
+    }
+    let work_dir = dir.join("work");
+    std::fs::create_dir_all(&work_dir).map_err(|source| WorkerError::Dir {
+        dir: work_dir.clone(),
+        source,
+    })?;
+    let output_dir = dir.join("output");
+    let output = OutputStore::open(output_dir.clone(), output, clock.clone()).map_err(|source| WorkerError::Dir {
+        dir: output_dir,
+        source,
+    })?;
+    let executors = Executors {
+        command: CommandExecutor::new(Surroundings::from_environment(work_dir), guard.map(Guard::start)),
+        http: HttpExecutor::new(clock.clone()),
+        sample: SampleExecutor,
+    };
+    let runner = Arc::new(Runner {
+        executors,
+        output,
+        clock,
+        grace,
+    });
+    let identity = Identity {
+        name,
+        slots,
+        labels,
+        node,
+        journal: rand::random(),
+    };
+    let (leave, left) = mpsc::channel(4);
+    let (status, watched) = watch::channel(WorkerStatus {
+        slots,
+        ..WorkerStatus::default()
+    });
+    let agent = Agent::new(identity, runner, dial, leader, left, status);
+    Ok(WorkerHandle {
+        leave,
+        status: watched,
+        task: tokio::spawn(agent.run()),
+    })
+}
+
+/// Holds a worker. Dropping it kills what the worker runs.
+#[derive(Debug)]
+pub struct WorkerHandle {
+    leave: mpsc::Sender<Duration>,
+    status: watch::Receiver<WorkerStatus>,
+    task: JoinHandle<()>,
+}
+
+impl WorkerHandle {
+    /// Returns what the worker is doing, now and from now on.
+    pub fn status(&self) -> watch::Receiver<WorkerStatus> {
+        self.status.clone()
+    }
+
+    /// Lets the worker leave: it takes nothing new, what runs has `patience` to end and is then told to, results are reported, and the
+    /// leader is told goodbye. Returns when the worker has ended, at most some seconds after the patience and the grace.
+    ///
+    /// May be called again, by anybody, to shorten the patience.
+    pub async fn drain(&self, patience: Duration) {
+        // An agent that is already gone has nothing to leave.
+        let _ = self.leave.send(patience).await;
+        let _ = self.status.clone().wait_for(|status| status.gone).await;
+    }
+
+    /// Ends the worker with what it runs: [`drain`](Self::drain) without patience.
+    pub async fn shutdown(&self) {
+        self.drain(Duration::ZERO).await;
+    }
+}
+
+impl Drop for WorkerHandle {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}

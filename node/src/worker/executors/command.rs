@@ -1,0 +1,269 @@
+//! `command`: a process, its input and output, and its whole group killed when it is over.
+
+use super::process::Process;
+use super::{Executor, Outcome};
+use crate::worker::guard::Guard;
+use crate::worker::output::OutputWriter;
+use crate::worker::stop::{StopSignal, Urgency};
+use crate::worker::wire::Job;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use rustix::process::Signal;
+use sched_core::task::Action;
+use std::ffi::OsString;
+use std::io::{self, ErrorKind};
+use std::os::fd::OwnedFd;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::unix::pipe;
+use tokio::process::{ChildStdin, Command};
+use tokio::time::timeout;
+
+/// `EX_TEMPFAIL`: the process asks to be run again later.
+const DELAY_ME_CODE: i32 = 75;
+/// For how long, as an exit code cannot say.
+const DELAY_ME_MS: u64 = 60_000;
+/// When this machine has no process, memory or file handle left for a start.
+const NO_RESOURCES_DELAY_MS: u64 = 5_000;
+/// After the end of a process, others that hold its output have this long to write their last words.
+const LAST_WORDS: Duration = Duration::from_millis(1000);
+/// As much as a pipe holds.
+const READ_BYTES: usize = 64 * 1024;
+
+/// What every process of a worker finds around it. Nothing else of the daemon's environment is passed on.
+#[derive(Clone, Debug)]
+pub struct Surroundings {
+    /// Working directory unless the task names one; a relative one is taken from here.
+    pub work_dir: PathBuf,
+    /// `PATH`.
+    pub path: OsString,
+    /// `HOME`.
+    pub home: OsString,
+    /// `LANG`.
+    pub lang: OsString,
+}
+
+impl Surroundings {
+    /// Takes `PATH`, `HOME` and `LANG` from the daemon's own environment, with a default for each.
+    pub fn from_environment(work_dir: PathBuf) -> Self {
+        let get = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+        Self {
+            path: get("PATH").unwrap_or_else(|| "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into()),
+            home: get("HOME").unwrap_or_else(|| work_dir.clone().into()),
+            lang: get("LANG").unwrap_or_else(|| "C.UTF-8".into()),
+            work_dir,
+        }
+    }
+}
+
+/// Starts processes.
+pub struct CommandExecutor {
+    surroundings: Surroundings,
+    /// Kills what runs when the daemon dies.
+    guard: Option<Guard>,
+}
+
+impl CommandExecutor {
+    /// Returns an executor whose processes, with a guard, do not outlive the daemon.
+    pub fn new(surroundings: Surroundings, guard: Option<Guard>) -> Self {
+        Self { surroundings, guard }
+    }
+
+    async fn run(&self, job: &Job, stop: &mut StopSignal, output: &mut OutputWriter) -> Outcome {
+        let Action::Command {
+            stdin,
+            success_codes,
+            dir,
+            argv,
+            ..
+        } = &job.action
+        else {
+            return Outcome::failure(format!("not a command: {}", job.action.kind()));
+        };
+        let dir = self.dir(dir.as_deref());
+        if !tokio::fs::metadata(&dir).await.is_ok_and(|meta| meta.is_dir()) {
+            return Outcome::failure(format!(
+                "the working directory {} does not exist on this worker",
+                dir.display()
+            ));
+        }
+        let (mut process, pipe) = match self.start(job, &dir) {
+            Ok(started) => started,
+            Err(e) => return not_started(argv.first().map_or("", String::as_str), &e),
+        };
+        // Dropped last, when nothing of the group is left.
+        let _guarded = self.guard.as_ref().map(|guard| guard.watch(process.group()));
+        let feed = feed(process.take_stdin(), stdin);
+        let told = attend(&mut process, pipe, feed, stop, output).await;
+        match process.reap().await {
+            Ok(status) if told => Outcome {
+                verdict: None,
+                exit_code: Some(code_of(status)),
+            },
+            Ok(status) => judge(status, success_codes),
+            Err(e) => Outcome::failure(format!("the exit code is not known: {e}")),
+        }
+    }
+
+    fn dir(&self, dir: Option<&str>) -> PathBuf {
+        self.surroundings.work_dir.join(dir.unwrap_or_default())
+    }
+
+    /// Starts the process, and returns the pipe that its output and its errors share, so that their order is kept.
+    fn start(&self, job: &Job, dir: &Path) -> io::Result<(Process, pipe::Receiver)> {
+        let Action::Command { argv, env, stdin, .. } = &job.action else {
+            return Err(io::Error::new(ErrorKind::InvalidInput, "not a command"));
+        };
+        let [program, args @ ..] = argv.as_slice() else {
+            return Err(io::Error::new(ErrorKind::InvalidInput, "no program is named"));
+        };
+        let (reader, writer) = io::pipe()?;
+        let mut command = Command::new(program);
+        command.args(args).current_dir(dir).env_clear();
+        command
+            .env("PATH", &self.surroundings.path)
+            .env("HOME", &self.surroundings.home);
+        command
+            .env("LANG", &self.surroundings.lang)
+            .envs(env)
+            .envs(identity(job));
+        command.stdin(if stdin.is_empty() {
+            Stdio::null()
+        } else {
+            Stdio::piped()
+        });
+        command.stdout(writer.try_clone()?).stderr(writer);
+        let process = Process::spawn(&mut command)?;
+        // It holds the writing end; the reading end would never see the end of the output.
+        drop(command);
+        Ok((process, pipe::Receiver::from_owned_fd(OwnedFd::from(reader))?))
+    }
+}
+
+impl Executor for CommandExecutor {
+    fn execute<'a>(
+        &'a self,
+        job: &'a Job,
+        stop: &'a mut StopSignal,
+        output: &'a mut OutputWriter,
+    ) -> BoxFuture<'a, Outcome> {
+        self.run(job, stop, output).boxed()
+    }
+}
+
+/// What tells a process who it is. It stands above the task's own environment.
+fn identity(job: &Job) -> Vec<(String, String)> {
+    let mut identity = vec![
+        ("SCHED_TASK".to_owned(), job.run.task.to_string()),
+        ("SCHED_RUN".to_owned(), job.run.to_string()),
+        ("SCHED_ATTEMPT".to_owned(), job.attempt_number.to_string()),
+        ("SCHED_TOKEN".to_owned(), job.token.to_string()),
+        ("SCHED_SCHEDULED_AT".to_owned(), job.scheduled_at.to_string()),
+    ];
+    identity.extend(
+        job.params
+            .iter()
+            .map(|(name, value)| (format!("SCHED_PARAM_{name}"), value.clone())),
+    );
+    identity
+}
+
+/// Looks after a process until it has ended, passing on its output and what it is told. Returns whether it was told to end.
+async fn attend(
+    process: &mut Process,
+    pipe: pipe::Receiver,
+    feed: impl Future<Output = ()>,
+    stop: &mut StopSignal,
+    output: &mut OutputWriter,
+) -> bool {
+    let mut told = Urgency::None;
+    let (mut open, mut feeding) = (true, true);
+    let mut pump = std::pin::pin!(pump(pipe, output));
+    let mut feed = std::pin::pin!(feed);
+    loop {
+        let next = if told == Urgency::None {
+            Urgency::Terminate
+        } else {
+            Urgency::Kill
+        };
+        tokio::select! {
+            () = process.ended() => break,
+            () = stop.reached(next), if told < Urgency::Kill => {
+                told = stop.urgency();
+                process.signal(if told == Urgency::Kill { Signal::KILL } else { Signal::TERM });
+            }
+            () = &mut pump, if open => open = false,
+            () = &mut feed, if feeding => feeding = false,
+        }
+    }
+    // Others may hold the pipe. Those in the group get a moment and are killed; one that left the group is not waited for.
+    if open && timeout(LAST_WORDS, &mut pump).await.is_err() {
+        process.signal(Signal::KILL);
+        let _ = timeout(LAST_WORDS, &mut pump).await;
+    }
+    told > Urgency::None
+}
+
+async fn pump(mut pipe: pipe::Receiver, output: &mut OutputWriter) {
+    let mut buffer = Vec::with_capacity(4096);
+    loop {
+        match pipe.read_buf(&mut buffer).await {
+            Ok(0) => return,
+            Ok(_) => output.write(&buffer).await,
+            Err(e) => {
+                tracing::warn!(error = %e, "output of a process cannot be read");
+                return;
+            }
+        }
+        // Grown only for processes that write much.
+        if buffer.len() == buffer.capacity() && buffer.capacity() < READ_BYTES {
+            buffer = Vec::with_capacity(buffer.capacity() * 2);
+        }
+        buffer.clear();
+    }
+}
+
+/// Writes the input. A process that does not read it, or not to its end, does nothing wrong.
+async fn feed(stdin: Option<ChildStdin>, bytes: &[u8]) {
+    if let Some(mut stdin) = stdin {
+        let _ = stdin.write_all(bytes).await;
+    }
+}
+
+fn judge(status: ExitStatus, success_codes: &[i32]) -> Outcome {
+    let code = code_of(status);
+    let outcome = if let Some(signal) = status.signal() {
+        Outcome::failure(format!("ended by signal {signal}"))
+    } else if success_codes.contains(&code) || (success_codes.is_empty() && code == 0) {
+        Outcome::success()
+    } else if code == DELAY_ME_CODE {
+        Outcome::delay_me(DELAY_ME_MS, format!("exit code {DELAY_ME_CODE}"))
+    } else {
+        Outcome::failure(format!("exit code {code}"))
+    };
+    outcome.with_code(code)
+}
+
+/// The exit code, or 128 and the signal, as shells count.
+fn code_of(status: ExitStatus) -> i32 {
+    status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
+}
+
+fn not_started(program: &str, error: &io::Error) -> Outcome {
+    use rustix::io::Errno;
+    let passing = [Errno::AGAIN, Errno::NOMEM, Errno::MFILE, Errno::NFILE, Errno::TXTBSY];
+    let reason = format!("{program:?} cannot be started: {error}");
+    match error.raw_os_error() {
+        Some(code) if passing.iter().any(|errno| errno.raw_os_error() == code) => {
+            Outcome::delay_me(NO_RESOURCES_DELAY_MS, reason)
+        }
+        _ => Outcome::failure(reason),
+    }
+}
+
+#[cfg(test)]
+#[path = "../tests/command.rs"]
+mod tests;

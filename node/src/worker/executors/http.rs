@@ -1,0 +1,210 @@
+//! `http`: one request, judged by its status.
+
+use super::{Executor, Outcome};
+use crate::worker::WorkerClock;
+use crate::worker::output::OutputWriter;
+use crate::worker::stop::{StopSignal, Urgency};
+use crate::worker::wire::Job;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use reqwest::{Client, Method, Request, Response, StatusCode, Url};
+use sched_core::Timestamp;
+use sched_core::task::Action;
+use std::error::Error;
+use std::time::Duration;
+
+/// Names the run, the same for all its attempts, so that the other side can tell a repeat.
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+/// Of an answer, read and kept at most; the rest is not waited for.
+const BODY_BYTES_MAX: usize = 1024 * 1024;
+/// For a task that does not say.
+const TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
+/// Until a connection is made; the timeout of the whole exchange may be shorter.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Idle connections kept to one host.
+const IDLE_PER_HOST_MAX: usize = 4;
+/// Longest delay that `Retry-After` can ask for: a mistake on the other side must not bury the run.
+const RETRY_AFTER_MS_MAX: u64 = 24 * 60 * 60 * 1000;
+
+/// Sends requests.
+pub struct HttpExecutor {
+    /// Or why there is none: without TLS roots other kinds of runs still go.
+    client: Result<Client, String>,
+    clock: WorkerClock,
+}
+
+impl HttpExecutor {
+    /// Returns an executor with its own pool of connections.
+    pub fn new(clock: WorkerClock) -> Self {
+        Self {
+            client: client().map_err(|e| format!("no HTTP client: {e}")),
+            clock,
+        }
+    }
+
+    async fn exchange(&self, job: &Job, output: &mut OutputWriter) -> Outcome {
+        let Action::Http { success_statuses, .. } = &job.action else {
+            return Outcome::failure(format!("not http: {}", job.action.kind()));
+        };
+        let client = match &self.client {
+            Ok(client) => client,
+            Err(reason) => return Outcome::failure(reason.clone()),
+        };
+        let request = match request(job) {
+            Ok(request) => request,
+            Err(reason) => return Outcome::failure(reason),
+        };
+        let mut response = match client.execute(request).await {
+            Ok(response) => response,
+            Err(e) => return Outcome::failure(chain(&e)),
+        };
+        let status = response.status();
+        let outcome = judge(status, response.headers(), success_statuses, self.clock.wall());
+        output.report_start();
+        // The verdict stands by the status; only a success needs its whole answer to be one.
+        match read_body(&mut response, output).await {
+            Err(e) if outcome.verdict == Outcome::success().verdict => {
+                Outcome::failure(format!("the answer broke off: {}", chain(&e)))
+            }
+            _ => outcome,
+        }
+        .with_code(i32::from(status.as_u16()))
+    }
+}
+
+impl Executor for HttpExecutor {
+    fn execute<'a>(
+        &'a self,
+        job: &'a Job,
+        stop: &'a mut StopSignal,
+        output: &'a mut OutputWriter,
+    ) -> BoxFuture<'a, Outcome> {
+        async move {
+            let limit = timeout_of(&job.action);
+            tokio::select! {
+                done = tokio::time::timeout(limit, self.exchange(job, output)) => done.unwrap_or_else(|_| {
+                    Outcome::failure(format!("no full answer within {} ms", limit.as_millis()))
+                }),
+                () = stop.reached(Urgency::Terminate) => Outcome::stopped(),
+            }
+        }
+        .boxed()
+    }
+}
+
+fn client() -> Result<Client, String> {
+    // Building a client without a provider would panic; the daemon installs one first thing.
+    if rustls::crypto::CryptoProvider::get_default().is_none() {
+        return Err("no TLS provider is installed in this process".to_owned());
+    }
+    Client::builder()
+        .user_agent(concat!("sched/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(CONNECT_TIMEOUT)
+        .pool_max_idle_per_host(IDLE_PER_HOST_MAX)
+        .build()
+        .map_err(|e| chain(&e))
+}
+
+fn timeout_of(action: &Action) -> Duration {
+    match action {
+        Action::Http { timeout_ms, .. } if *timeout_ms > 0 => Duration::from_millis(*timeout_ms),
+        _ => TIMEOUT_DEFAULT,
+    }
+}
+
+fn request(job: &Job) -> Result<Request, String> {
+    let Action::Http {
+        method,
+        url,
+        headers,
+        body,
+        ..
+    } = &job.action
+    else {
+        return Err(format!("not http: {}", job.action.kind()));
+    };
+    let method = Method::from_bytes(method.as_bytes()).map_err(|_| format!("{method:?} is not an HTTP method"))?;
+    let url = Url::parse(url).map_err(|e| format!("{url:?} is not an address: {e}"))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(format!("{url} is not an http or https address"));
+    }
+    let mut request = Request::new(method, url);
+    let run = HeaderValue::try_from(job.run.to_string()).map_err(|e| e.to_string())?;
+    request.headers_mut().insert(IDEMPOTENCY_KEY, run);
+    let mut own_key = false;
+    for (name, value) in headers {
+        let name = HeaderName::try_from(name).map_err(|_| format!("{name:?} is not the name of a header"))?;
+        let value = HeaderValue::try_from(value).map_err(|_| format!("the value of header {name} is not allowed"))?;
+        if name == IDEMPOTENCY_KEY && !std::mem::replace(&mut own_key, true) {
+            request.headers_mut().remove(IDEMPOTENCY_KEY);
+        }
+        request.headers_mut().append(name, value);
+    }
+    if !body.is_empty() {
+        *request.body_mut() = Some(body.clone().into());
+    }
+    Ok(request)
+}
+
+fn judge(status: StatusCode, headers: &HeaderMap, success: &[u16], now: Timestamp) -> Outcome {
+    let succeeded = match success {
+        [] => status.is_success(),
+        listed => listed.contains(&status.as_u16()),
+    };
+    if succeeded {
+        return Outcome::success();
+    }
+    if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
+        && let Some(delay_ms) = headers
+            .get(RETRY_AFTER)
+            .and_then(|value| retry_after_ms(value.to_str().ok()?, now))
+    {
+        return Outcome::delay_me(delay_ms, format!("answered {status} with Retry-After"));
+    }
+    Outcome::failure(format!("answered {status}"))
+}
+
+/// Reads seconds or a date.
+fn retry_after_ms(value: &str, now: Timestamp) -> Option<u64> {
+    let value = value.trim();
+    let ms = match value.parse::<u64>() {
+        Ok(seconds) => seconds.saturating_mul(1000),
+        Err(_) => {
+            let at = jiff::fmt::rfc2822::parse(value).ok()?.timestamp().as_millisecond();
+            u64::try_from(Timestamp::from_millis(at).millis_since(now)).unwrap_or(0)
+        }
+    };
+    Some(ms.min(RETRY_AFTER_MS_MAX))
+}
+
+async fn read_body(response: &mut Response, output: &mut OutputWriter) -> Result<(), reqwest::Error> {
+    let mut room = BODY_BYTES_MAX;
+    while let Some(chunk) = response.chunk().await? {
+        let take = chunk.len().min(room);
+        output.write(&chunk[..take]).await;
+        room -= take;
+        if room == 0 {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Writes an error with its causes, without repeating what the outer one says already.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        next = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+#[path = "../tests/http.rs"]
+mod tests;

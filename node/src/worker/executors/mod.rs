@@ -1,0 +1,105 @@
+//! How a run is run: one executor per kind of action.
+
+mod command;
+mod http;
+mod process;
+mod sample;
+
+pub use command::{CommandExecutor, Surroundings};
+pub use http::HttpExecutor;
+pub use sample::SampleExecutor;
+
+use super::output::OutputWriter;
+use super::stop::StopSignal;
+use super::wire::Job;
+use futures::future::BoxFuture;
+use sched_core::run::Verdict;
+use sched_core::task::Action;
+
+/// How an execution ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Outcome {
+    /// What the executor answers; absent when it ended because it was told to.
+    pub verdict: Option<Verdict>,
+    /// Exit code of a command, status of an HTTP exchange.
+    pub exit_code: Option<i32>,
+}
+
+impl Outcome {
+    /// It succeeded.
+    pub fn success() -> Self {
+        Self {
+            verdict: Some(Verdict::Success),
+            exit_code: None,
+        }
+    }
+
+    /// It failed.
+    pub fn failure(reason: impl Into<String>) -> Self {
+        Self {
+            verdict: Some(Verdict::Failure { reason: reason.into() }),
+            exit_code: None,
+        }
+    }
+
+    /// It asks to be tried again after a delay.
+    pub fn delay_me(delay_ms: u64, reason: impl Into<String>) -> Self {
+        Self {
+            verdict: Some(Verdict::DelayMe {
+                delay_ms,
+                reason: reason.into(),
+            }),
+            exit_code: None,
+        }
+    }
+
+    /// It ended because it was told to.
+    pub fn stopped() -> Self {
+        Self {
+            verdict: None,
+            exit_code: None,
+        }
+    }
+
+    /// The same with an exit code.
+    #[must_use]
+    pub fn with_code(mut self, code: i32) -> Self {
+        self.exit_code = Some(code);
+        self
+    }
+}
+
+/// Runs actions of one kind.
+///
+/// An executor ends soon after `stop` reaches *terminate* and at once after *kill*, and nothing of what it started is left when it
+/// returns. Dropping the future has the effect of *kill*.
+pub trait Executor: Send + Sync {
+    /// Runs the job's action to its end.
+    fn execute<'a>(
+        &'a self,
+        job: &'a Job,
+        stop: &'a mut StopSignal,
+        output: &'a mut OutputWriter,
+    ) -> BoxFuture<'a, Outcome>;
+}
+
+/// All executors of a worker.
+pub struct Executors {
+    /// Processes.
+    pub command: CommandExecutor,
+    /// HTTP requests.
+    pub http: HttpExecutor,
+    /// Sleeps, for demos and tests.
+    pub sample: SampleExecutor,
+}
+
+impl Executors {
+    /// Returns the executor of an action.
+    pub fn of(&self, action: &Action) -> &dyn Executor {
+        match action {
+            Action::Command { .. } => &self.command,
+            Action::Http { .. } => &self.http,
+            Action::Sample { .. } => &self.sample,
+        }
+    }
+}
