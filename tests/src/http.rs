@@ -35,3 +35,17 @@ pub async fn get(address: &str, path: &str) -> Result<(u16, String)> {
     let status = status.with_context(|| format!("{address}{path}: no status in {head:.100?}"))?;
     Ok((status, body.to_owned()))
 }
+
+/// Reads one metric of a node, without labels.
+///
+/// # Errors
+/// No answer, or no such metric.
+pub async fn metric(address: &str, name: &str) -> Result<f64> {
+    let (_, page) = get(address, "/metrics").await?;
+    let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    let value = value.with_context(|| format!("{address}/metrics has no {name}"))?;
+    value
+        .trim()
+        .parse()
+        .with_context(|| format!("{name} of {address} is {value:?}"))
+}

@@ -2,6 +2,9 @@
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use rand::Rng;
+use sched_client::Submission;
+use sched_core::Timestamp;
+use sched_proto::convert::from_wire;
 use sched_proto::v1;
 use sched_proto::v1::action::Kind;
 use sched_proto::v1::request_key::Key;
@@ -82,4 +85,13 @@ pub fn sample(duration_ms: u64, payload: usize) -> Kind {
         duration_ms,
         payload: vec![b'x'; payload].into(),
     })
+}
+
+/// The same task as the client library takes it.
+///
+/// # Errors
+/// It says something that no task could mean.
+pub fn submission(task: v1::TaskSpec) -> anyhow::Result<Submission> {
+    let spec = from_wire::task_spec(task, Timestamp::from_millis(now_ms()));
+    Ok(Submission::new(spec.map_err(|reject| anyhow::anyhow!("{reject:?}"))?))
 }

@@ -1,0 +1,104 @@
+//! A node that was away while the log was purged gets a snapshot, while the cluster is busy.
+
+use anyhow::{Context, Result, ensure};
+use sched_tests::load::{Arrival, Enqueue, Way};
+use sched_tests::{Cluster, Plan, eventually, http, scenario};
+use std::time::Duration;
+
+/// Small, so that the log is purged after seconds.
+const SNAPSHOT_ENTRIES: &str = "200";
+/// With these a cluster takes some hundred entries per second.
+const CALLERS: usize = 4;
+
+#[test]
+fn a_node_that_missed_the_purged_log_catches_up_by_snapshot_under_load() {
+    let plan = Plan::nodes(3).with("--snapshot-entries").with(SNAPSHOT_ENTRIES);
+    scenario(plan, Duration::from_secs(180), async |cluster| {
+        let away = cluster.follower().await?;
+        let leader = cluster.leader().await?;
+        cluster.kill9(away).await?;
+        let load = Enqueue {
+            endpoints: vec![cluster.nodes[leader].client.clone()],
+            callers: CALLERS,
+            connections: 1,
+            payload: 256,
+            way: Way::Unary,
+            arrival: Arrival::Closed,
+            warm_up: Duration::ZERO,
+            duration: Duration::from_secs(25),
+            pids: Vec::new(),
+        };
+        let load = tokio::spawn(async move { load.run("background").await });
+        purged_twice(cluster, leader).await?;
+        cluster.start(away)?;
+        caught_up(cluster, away, leader).await?;
+        ensure!(
+            !load.is_finished(),
+            "the load ended before the node had caught up; this shows nothing"
+        );
+        let report = load.await??;
+        ensure!(report.errors == 0, "the load was disturbed: {report}");
+        // What was written after its return reaches it as a follower.
+        caught_up(cluster, away, leader).await?;
+        same_tables(cluster).await?;
+        println!("caught up by snapshot under load; meanwhile: {report}");
+        Ok(())
+    });
+}
+
+/// Waits until the leader has gone through two snapshots since now: the log before the first is gone.
+async fn purged_twice(cluster: &Cluster, leader: usize) -> Result<()> {
+    let address = cluster.nodes[leader].client.clone();
+    let before = http::metric(&address, "sched_log_snapshot_index").await?;
+    let built = http::metric(&address, "sched_snapshots_built_total").await?;
+    eventually("two snapshots", Duration::from_secs(30), async || {
+        let index = http::metric(&address, "sched_log_snapshot_index").await?;
+        let now = http::metric(&address, "sched_snapshots_built_total").await?;
+        ensure!(
+            now >= built + 2.0 && index > before,
+            "{} built, newest at entry {index}",
+            now - built
+        );
+        Ok(())
+    })
+    .await
+}
+
+async fn caught_up(cluster: &mut Cluster, node: usize, leader: usize) -> Result<()> {
+    let (node, leader) = (cluster.nodes[node].client.clone(), cluster.nodes[leader].client.clone());
+    let goal = http::metric(&leader, "sched_log_committed_index").await?;
+    eventually(
+        "the node holds what was committed",
+        Duration::from_secs(40),
+        async || {
+            let applied = http::metric(&node, "sched_log_applied_index").await?;
+            let installed = http::metric(&node, "sched_snapshots_installed_total").await?;
+            ensure!(
+                applied >= goal,
+                "at entry {applied} of {goal}, {installed} snapshots installed"
+            );
+            ensure!(
+                installed >= 1.0,
+                "it caught up without a snapshot: the log was not purged"
+            );
+            Ok(())
+        },
+    )
+    .await
+}
+
+/// Every node counts the same tasks.
+async fn same_tables(cluster: &Cluster) -> Result<()> {
+    eventually("all nodes count the same tasks", Duration::from_secs(20), async || {
+        let mut counts = Vec::new();
+        for node in &cluster.nodes {
+            counts.push(http::metric(&node.client, "sched_tasks").await.context("counting")?);
+        }
+        ensure!(
+            counts[0] > 0.0 && counts.iter().all(|count| *count == counts[0]),
+            "{counts:?}"
+        );
+        Ok(())
+    })
+    .await
+}

@@ -1,0 +1,8 @@
+//! What must go on while nodes die: tasks start, nothing runs twice unseen, nothing acknowledged is lost, and a cluster that cannot go
+//! on says so.
+
+mod catch_up;
+mod feed;
+mod kills;
+mod no_quorum;
+mod retries;
