@@ -143,7 +143,9 @@ fn report(level: LogLevel, message: &str) {
     let message = message.trim();
     match level {
         LogLevel::Error | LogLevel::Fatal => tracing::error!(message, "rocksdb"),
-        _ => tracing::warn!(message, "rocksdb"),
+        LogLevel::Warn => tracing::warn!(message, "rocksdb"),
+        // Headers are passed on whatever the level asked for: thousands of lines of settings at each start.
+        _ => tracing::trace!(message, "rocksdb"),
     }
 }
 
