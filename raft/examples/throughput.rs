@@ -41,7 +41,7 @@ fn submit(nonce: u128, payload: usize) -> Item {
     };
     let command = Command::Submit {
         spec: Box::new(spec),
-        first: NextRun::None,
+        first: NextRun::Never,
     };
     Item {
         request: Some(request),

@@ -31,6 +31,10 @@ const ROUNDS_PER_WORD: u32 = 50;
 /// How long one member may take to answer.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// What is said of a member whose agreement names others.
+const OTHER_MEMBERS: &str = "has agreed on other members: a data folder was replaced meanwhile. If the cluster was never \
+     formed, empty the data folders of all members and start again";
+
 /// Version 1 of what the initial members agree on.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct Agreement {
@@ -174,10 +178,14 @@ async fn agree(core: &Core) -> Result<Agreement, RaftError> {
     loop {
         let answers = futures::future::join_all(list.iter().map(|address| hello(core, address, 0))).await;
         let mut members = BTreeMap::new();
+        let mut agreed = Vec::new();
         let mut waiting = Vec::new();
         for (address, answer) in list.iter().zip(answers) {
             match answer.and_then(|reply| check_pristine(core, &list, reply)) {
                 Ok(reply) => {
+                    if !reply.agreed.is_empty() {
+                        agreed.push((address, reply.agreed));
+                    }
                     let place = Place {
                         peer_address: address.clone(),
                         client_address: reply.client_address,
@@ -200,6 +208,10 @@ async fn agree(core: &Core) -> Result<Agreement, RaftError> {
                 ));
             }
             let agreement = Agreement::new(&members);
+            let cluster = agreement.cluster();
+            if let Some((address, _)) = agreed.iter().find(|(_, theirs)| theirs[..] != cluster[..]) {
+                return Err(RaftError::Formation(format!("{address} {OTHER_MEMBERS}")));
+            }
             save(core, agreement.clone())?;
             return Ok(agreement);
         }
@@ -239,7 +251,8 @@ fn check_pristine(core: &Core, list: &BTreeSet<String>, reply: HelloReply) -> Re
     if reply.node == core.node {
         return Ok(reply);
     }
-    if !reply.cluster.is_empty() && reply.agreed != reply.cluster {
+    // A member belongs to a cluster once all have agreed, and this node has not.
+    if !reply.cluster.is_empty() {
         return Err(Wait::Never(format!(
             "already belongs to cluster {}; start this node with an empty list and join that cluster instead",
             hex(&reply.cluster)
@@ -303,10 +316,7 @@ fn check_agreed(node: u64, cluster: &[u8; 16], reply: &HelloReply) -> Result<boo
     if reply.agreed.is_empty() && reply.cluster.is_empty() {
         return Err(Wait::For("has not agreed yet".to_owned()));
     }
-    Err(Wait::Never(
-        "has agreed on other members. If the cluster was never formed, empty the data folders of all members and start again"
-            .to_owned(),
-    ))
+    Err(Wait::Never(OTHER_MEMBERS.to_owned()))
 }
 
 /// Writes the first membership, when that is this node's to do and was never done.

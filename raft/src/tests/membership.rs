@@ -76,13 +76,8 @@ async fn a_node_that_comes_back_under_another_address_is_found_there() {
     let (listener, address) = bind();
     let node = &mut cluster.nodes[moves];
     node.address = address;
-    let listener = std::sync::Arc::new(listener);
-    let moved = node
-        .start(|options| {
-            options.peer_listener = listener;
-            options.peer_advertise = address.to_string();
-        })
-        .await;
+    node.listener = Some(listener);
+    let moved = node.start(|_| {}).await;
     let replica = cluster.nodes[leader].replica().clone();
     within("the new address in the membership", async {
         let mut metrics = replica.core().raft.server_metrics();

@@ -43,7 +43,7 @@ pub(super) fn bind() -> (TcpListener, SocketAddr) {
 pub(super) struct Node {
     pub(super) dir: TempDir,
     pub(super) address: SocketAddr,
-    listener: Option<TcpListener>,
+    pub(super) listener: Option<TcpListener>,
     replica: Option<Replica>,
     pub(super) fatal: Arc<watch::Sender<Vec<Fatal>>>,
 }
@@ -226,7 +226,7 @@ pub(super) fn submit(request: RequestKey, payload: usize) -> Item {
     };
     let command = Command::Submit {
         spec: Box::new(spec),
-        first: NextRun::None,
+        first: NextRun::Never,
     };
     Item {
         request: Some(request),
