@@ -37,6 +37,8 @@ pub struct Submission {
     /// The caller's own request id, remembered by the cluster for 24 h; without one the client makes a key that lives as long as
     /// the call.
     pub key: Option<String>,
+    /// Let the leader's clock say where rules begin, instead of the dtstart in the task: the second of acceptance.
+    pub starts_when_accepted: bool,
 }
 
 impl Submission {
@@ -46,6 +48,7 @@ impl Submission {
             spec,
             late_ok: false,
             key: None,
+            starts_when_accepted: false,
         }
     }
 
@@ -56,9 +59,17 @@ impl Submission {
             Some(key) => caller_key(&self.spec.namespace, key)?,
             None => fresh_key(),
         };
+        let mut task = to_wire::task_spec(&self.spec);
+        if self.starts_when_accepted
+            && let Some(v1::Schedule {
+                form: Some(v1::schedule::Form::Rrule(rule)),
+            }) = &mut task.schedule
+        {
+            rule.dtstart_unix_ms = None;
+        }
         Ok(v1::SubmitRequest {
             request: Some(to_wire::request_key(&request)),
-            task: Some(to_wire::task_spec(&self.spec)),
+            task: Some(task),
             late_ok: self.late_ok,
         })
     }

@@ -68,7 +68,8 @@ pub fn task_spec(wire: v1::TaskSpec, accepted_at: Timestamp) -> Result<TaskSpec,
     })
 }
 
-/// A schedule. `accepted_at` stands for an absent dtstart, cut to the second: rules know nothing finer.
+/// A schedule. An absent dtstart is the first whole second from `accepted_at` on: rules know nothing finer, and an earlier one
+/// would be a missed occurrence.
 ///
 /// # Errors
 ///
@@ -110,7 +111,7 @@ fn rrule(wire: v1::RruleSchedule, accepted_at: Timestamp) -> Result<Schedule, Re
     }
     let dtstart = match wire.dtstart_unix_ms {
         Some(unix_ms) => instant("schedule.rrule.dtstart", unix_ms)?,
-        None => whole_second(accepted_at),
+        None => next_whole_second(accepted_at),
     };
     Ok(Schedule::Rrule {
         rules: wire.rules,
@@ -124,7 +125,12 @@ fn rrule(wire: v1::RruleSchedule, accepted_at: Timestamp) -> Result<Schedule, Re
 
 /// Returns the second an instant lies in.
 pub fn whole_second(at: Timestamp) -> Timestamp {
-    Timestamp::from_millis(at.as_millis() - at.as_millis().rem_euclid(1000))
+    at.plus_millis(-at.as_millis().rem_euclid(1000))
+}
+
+/// Returns the first whole second at or after an instant.
+pub fn next_whole_second(at: Timestamp) -> Timestamp {
+    at.plus_millis((-at.as_millis()).rem_euclid(1000))
 }
 
 fn dst_policy(field: &str, number: i32) -> Result<DstPolicy, Reject> {

@@ -205,7 +205,7 @@ fn names_keys_and_states_come_back() {
 }
 
 #[test]
-fn an_absent_dtstart_is_the_second_of_acceptance() {
+fn an_absent_dtstart_is_the_first_second_from_acceptance_on() {
     let wire = v1::Schedule {
         form: Some(v1::schedule::Form::Rrule(v1::RruleSchedule {
             rules: vec!["FREQ=DAILY".into()],
@@ -215,8 +215,13 @@ fn an_absent_dtstart_is_the_second_of_acceptance() {
     let Ok(Schedule::Rrule { dtstart, zone, .. }) = from_wire::schedule(wire, ACCEPTED) else {
         panic!("not a rule");
     };
-    assert_eq!((dtstart.as_millis(), zone.as_str()), (1_700_000_000_000, "UTC"));
-    assert_eq!(from_wire::whole_second(Timestamp::from_millis(-1)).as_millis(), -1_000);
+    assert_eq!((dtstart.as_millis(), zone.as_str()), (1_700_000_001_000, "UTC"));
+    for (ms, expected) in [(-1, 0), (-1_000, -1_000), (0, 0), (1, 1_000)] {
+        assert_eq!(
+            from_wire::next_whole_second(Timestamp::from_millis(ms)).as_millis(),
+            expected
+        );
+    }
 }
 
 /// Changes one field of a good task, and names the field the refusal must name.

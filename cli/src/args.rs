@@ -1,0 +1,549 @@
+//! The command line as it is parsed; the texts here are its help.
+
+use crate::input::{ActionInput, PolicyInput, ScheduleInput, pair};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Enqueues, watches and manages tasks of a scheduler cluster
+#[derive(Parser, Debug)]
+#[command(
+    name = "schedcli",
+    version,
+    max_term_width = 110,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    disable_help_subcommand = true,
+    after_help = "Data goes to standard output, talk to standard error.\n\
+                  Exit codes: 0 done, 1 refused, 2 wrong usage, 3 nobody answered, 4 no such task or run.\n\n\
+                  Example:\n  schedcli enqueue --in 1s --sample ok --wait"
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// What every verb takes.
+#[derive(Args, Debug, Clone)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Global {
+    /// Addresses of nodes, separated by commas; any of them will do
+    #[arg(
+        long,
+        global = true,
+        env = "SCHED_ENDPOINT",
+        hide_env_values = true,
+        value_name = "URL",
+        value_delimiter = ',',
+        default_value = "http://127.0.0.1:7400"
+    )]
+    pub(crate) endpoint: Vec<String>,
+    /// How data is written
+    #[arg(
+        long,
+        short,
+        global = true,
+        env = "SCHED_OUTPUT",
+        hide_env_values = true,
+        value_enum,
+        value_name = "FORMAT",
+        default_value = "table"
+    )]
+    pub(crate) output: Format,
+    /// Namespace of names and new tasks [default: default; for lists: all]
+    #[arg(
+        long,
+        global = true,
+        env = "SCHED_NAMESPACE",
+        hide_env_values = true,
+        value_name = "N"
+    )]
+    pub(crate) namespace: Option<String>,
+    /// How long a call may take, retries included
+    #[arg(long, global = true, value_name = "D", default_value = "5s")]
+    pub(crate) deadline: String,
+}
+
+impl Global {
+    /// Returns the namespace of names and new tasks.
+    pub(crate) fn namespace(&self) -> &str {
+        self.namespace.as_deref().unwrap_or("default")
+    }
+}
+
+/// How data is written.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Format {
+    /// For people
+    Table,
+    /// For programs
+    Json,
+    /// For both
+    Yaml,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Verb {
+    /// Submit a task, or a file of tasks
+    Enqueue(Box<Enqueue>),
+    /// Take tasks out of the queue: they do not come back
+    Dequeue(Dequeue),
+    /// Give a task a new start
+    Move(MoveTask),
+    /// Run a task now
+    Run(RunNow),
+    /// Give failed or cancelled runs a new round of tries
+    Retry(Runs),
+    /// Cancel runs that have not ended
+    Cancel(Runs),
+    /// Stop firing tasks
+    Pause(Pause),
+    /// Fire paused tasks again
+    Resume(Tasks),
+    /// Show one task or one run
+    Get(Get),
+    /// List tasks
+    List(List),
+    /// List runs, newest first
+    Runs(ListRuns),
+    /// Show the output of a run
+    Logs(Logs),
+    /// Wait until a task or a run has ended
+    Wait(Wait),
+    /// Show when a schedule occurs; needs no cluster
+    Next(Next),
+    /// Show how the cluster is
+    Status(Nothing),
+    /// Show parts of the scheduler
+    Show(Show),
+    /// Remove everything from the spool
+    ClearSpool(ClearSpool),
+    /// Shut the scheduler down: nothing is fired until `start`; the nodes go on running
+    Shutdown(Shutdown),
+    /// Start the scheduler again
+    Start(StartAgain),
+    /// Look for what is wrong
+    Check(Check),
+    /// List the nodes
+    Nodes(Nodes),
+    /// Print a completion script for a shell
+    Completions(Completions),
+}
+
+#[derive(Args, Debug)]
+#[command(
+    group(clap::ArgGroup::new("when").args(["at", "in_", "every", "cron", "rrule", "manual"])),
+    group(clap::ArgGroup::new("what").args(["command", "http", "sample", "file"]).required(true)),
+    after_help = "Without a schedule the task runs at once. With a name it can be enqueued only once.\n\n\
+        Examples:\n  \
+        schedcli enqueue --in 1s --sample ok\n  \
+        schedcli enqueue --cron '0 9 * * 1-5' --tz Europe/Zurich --name report -- /usr/bin/report --daily\n  \
+        schedcli enqueue --rrule 'FREQ=MINUTELY;BYSECOND=40' -- /bin/sh -c 'date >> out.txt'\n  \
+        schedcli enqueue --every 5m --http 'GET http://127.0.0.1:8080/health'\n  \
+        schedcli enqueue -f tasks.yaml"
+)]
+pub(crate) struct Enqueue {
+    /// Submit the tasks of a YAML or JSON file, - for standard input; a named task that is there already, and equal, is left alone
+    #[arg(long, short, value_name = "FILE", conflicts_with_all = ["when", "ScheduleInput", "ActionInput", "PolicyInput", "TaskFlags"])]
+    pub(crate) file: Option<PathBuf>,
+    /// Wait until the task has ended; exit with 1 when it failed
+    #[arg(long)]
+    pub(crate) wait: bool,
+    #[command(flatten)]
+    pub(crate) schedule: ScheduleInput,
+    #[command(flatten)]
+    pub(crate) action: ActionInput,
+    #[command(flatten)]
+    pub(crate) task: TaskFlags,
+    #[command(flatten)]
+    pub(crate) policy: PolicyInput,
+}
+
+/// The rest of a task.
+#[derive(Args, Debug, Default)]
+#[command(next_help_heading = "Task")]
+pub(crate) struct TaskFlags {
+    /// A name, unique in its namespace
+    #[arg(long, value_name = "N")]
+    pub(crate) name: Option<String>,
+    /// A label to select by; may be repeated
+    #[arg(long, value_name = "K=V", value_parser = pair)]
+    pub(crate) label: Vec<(String, String)>,
+    /// Who asks for it
+    #[arg(long, value_name = "S")]
+    pub(crate) owner: Option<String>,
+    /// For people
+    #[arg(long, value_name = "S")]
+    pub(crate) description: Option<String>,
+    /// Accept an instant that is past, and run at once
+    #[arg(long)]
+    pub(crate) late_ok: bool,
+    /// Makes a repeat of this command harmless for 24 hours: the same id gets the first answer
+    #[arg(long, value_name = "ID")]
+    pub(crate) request_id: Option<String>,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  schedcli dequeue 42 nightly-backup --kill")]
+pub(crate) struct Dequeue {
+    #[command(flatten)]
+    pub(crate) tasks: TaskNames,
+    /// Cancel their live runs too, instead of leaving them
+    #[arg(long)]
+    pub(crate) kill: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(
+    group(clap::ArgGroup::new("start").args(["at", "in_"]).required(true)),
+    after_help = "The start is the instant of a one-shot, the anchor of --every, the dtstart of --rrule.\n\n\
+                  Example:\n  schedcli move 42 --at 2027-03-01T09:00:00Z"
+)]
+pub(crate) struct MoveTask {
+    /// The task
+    #[arg(value_name = "ID|NAME")]
+    pub(crate) task: String,
+    /// The new start: RFC 3339, or a local time in --tz
+    #[arg(long, value_name = "T")]
+    pub(crate) at: Option<String>,
+    /// The new start, from now on
+    #[arg(long = "in", value_name = "D")]
+    pub(crate) in_: Option<String>,
+    /// Zone of a local time [default: UTC]
+    #[arg(long, value_name = "Z")]
+    pub(crate) tz: Option<String>,
+    /// Accept an instant that is past, and run at once
+    #[arg(long)]
+    pub(crate) late_ok: bool,
+    /// Refuse unless the task is at this generation
+    #[arg(long, value_name = "N")]
+    pub(crate) generation: Option<u64>,
+}
+
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Parameters reach the process as SCHED_PARAM_K.\n\nExample:\n  schedcli run report --param DAY=2027-03-01 --wait"
+)]
+pub(crate) struct RunNow {
+    /// The task
+    #[arg(value_name = "ID|NAME")]
+    pub(crate) task: String,
+    /// A parameter of the run; may be repeated
+    #[arg(long, value_name = "K=V", value_parser = pair)]
+    pub(crate) param: Vec<(String, String)>,
+    /// Wait until the run has ended; exit with 1 when it failed
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// Makes a repeat of this command harmless for 24 hours: the same id gets the first answer
+    #[arg(long, value_name = "ID")]
+    pub(crate) request_id: Option<String>,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  schedcli retry 42:3\n  schedcli cancel 42:4 43:1")]
+pub(crate) struct Runs {
+    /// The runs, TASK:NUMBER
+    #[arg(value_name = "RUN", required = true)]
+    pub(crate) runs: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  schedcli pause report --until 2027-03-01T09:00:00Z --note 'month end'")]
+pub(crate) struct Pause {
+    #[command(flatten)]
+    pub(crate) tasks: TaskNames,
+    /// Resume by itself then: RFC 3339, or a local time in --tz
+    #[arg(long, value_name = "T")]
+    pub(crate) until: Option<String>,
+    /// Zone of a local time [default: UTC]
+    #[arg(long, value_name = "Z")]
+    pub(crate) tz: Option<String>,
+    /// For people
+    #[arg(long, value_name = "S", default_value = "", hide_default_value = true)]
+    pub(crate) note: String,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  schedcli resume report")]
+pub(crate) struct Tasks {
+    #[command(flatten)]
+    pub(crate) tasks: TaskNames,
+}
+
+/// Tasks by id or name.
+#[derive(Args, Debug)]
+pub(crate) struct TaskNames {
+    /// The tasks
+    #[arg(value_name = "ID|NAME", required = true)]
+    pub(crate) tasks: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  schedcli get report\n  schedcli get 42:3 --output json")]
+pub(crate) struct Get {
+    /// The task, or a run as TASK:NUMBER
+    #[arg(value_name = "ID|NAME|RUN")]
+    pub(crate) what: String,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  schedcli list --state QUEUED --label team=billing")]
+pub(crate) struct List {
+    /// Only in this state; may be repeated: SPOOLED, QUEUED, RUNNING, FAILED, FINISHED, TERMINATED
+    #[arg(long, value_name = "S")]
+    pub(crate) state: Vec<sched_core::task::TaskState>,
+    /// Only with this label; may be repeated
+    #[arg(long, value_name = "K=V", value_parser = pair)]
+    pub(crate) label: Vec<(String, String)>,
+    #[command(flatten)]
+    pub(crate) page: Paging,
+}
+
+/// How much of a list.
+#[derive(Args, Debug)]
+pub(crate) struct Paging {
+    /// At most so many; 0 for all
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub(crate) limit: u32,
+    /// Go on where the list before ended
+    #[arg(long, value_name = "C", default_value = "", hide_default_value = true)]
+    pub(crate) cursor: String,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  schedcli runs report --limit 10\n  schedcli runs --state FAILED")]
+pub(crate) struct ListRuns {
+    /// Only of this task
+    #[arg(value_name = "ID|NAME")]
+    pub(crate) task: Option<String>,
+    /// Only in this state; may be repeated
+    #[arg(long, value_enum, value_name = "S", ignore_case = true)]
+    pub(crate) state: Vec<RunStateWord>,
+    #[command(flatten)]
+    pub(crate) page: Paging,
+}
+
+/// A run's state.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+#[value(rename_all = "UPPER")]
+pub(crate) enum RunStateWord {
+    Pending,
+    Assigned,
+    Running,
+    Lost,
+    Finished,
+    Failed,
+    Terminated,
+}
+
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Control characters are made visible on a terminal and passed on to a file or pipe.\n\nExample:\n  schedcli logs 42:3 -f"
+)]
+pub(crate) struct Logs {
+    /// The run as TASK:NUMBER; a task stands for its newest run
+    #[arg(value_name = "RUN|ID|NAME")]
+    pub(crate) run: String,
+    /// Go on until the run has ended
+    #[arg(long, short)]
+    pub(crate) follow: bool,
+    /// Which attempt, from 1 [default: the newest]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) attempt: Option<u32>,
+    /// Only the last bytes
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) tail: Option<u64>,
+}
+
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Exits with 0 when it finished, with 1 when it failed, was cancelled, or the time passed first.\n\n\
+                        Example:\n  schedcli wait 42 --timeout 10m"
+)]
+pub(crate) struct Wait {
+    /// The task, or a run as TASK:NUMBER
+    #[arg(value_name = "ID|NAME|RUN")]
+    pub(crate) what: String,
+    /// At most so long [default: for ever]
+    #[arg(long, value_name = "D")]
+    pub(crate) timeout: Option<String>,
+}
+
+#[derive(Args, Debug)]
+#[command(
+    group(clap::ArgGroup::new("rule").args(["every", "cron", "rrule"]).required(true)),
+    after_help = "Example:\n  schedcli next --cron '0 9 * * 1-5' --tz Europe/Zurich\n  schedcli next --rrule 'FREQ=MONTHLY;BYDAY=-1FR' --dtstart 2027-01-01T17:00:00Z -n 12"
+)]
+pub(crate) struct Next {
+    /// At a fixed interval of absolute time, counted from --anchor
+    #[arg(long, value_name = "D")]
+    pub(crate) every: Option<String>,
+    /// The occurrence from which --every counts [default: 1970-01-01T00:00:00Z]
+    #[arg(long, value_name = "T")]
+    pub(crate) anchor: Option<String>,
+    /// A cron expression
+    #[arg(long, value_name = "E")]
+    pub(crate) cron: Option<String>,
+    /// An RFC 5545 rule; repeat the flag for several
+    #[arg(long, value_name = "R")]
+    pub(crate) rrule: Vec<String>,
+    /// Where the rules begin [default: now]
+    #[arg(long, value_name = "T")]
+    pub(crate) dtstart: Option<String>,
+    /// Add an instant to the rules; may be repeated
+    #[arg(long, value_name = "T")]
+    pub(crate) rdate: Vec<String>,
+    /// Take an instant out of the rules; may be repeated
+    #[arg(long, value_name = "T")]
+    pub(crate) exdate: Vec<String>,
+    /// Zone of cron, rules and local times, by its IANA name [default: UTC]
+    #[arg(long, value_name = "Z")]
+    pub(crate) tz: Option<String>,
+    /// What a gap of the local clock does to a wall-clock occurrence
+    #[arg(long, value_enum, value_name = "POLICY")]
+    pub(crate) dst: Option<crate::input::DstWord>,
+    /// Only occurrences after this instant [default: now]
+    #[arg(long, value_name = "T")]
+    pub(crate) after: Option<String>,
+    /// The task's name, on which H in a cron expression depends
+    #[arg(long, value_name = "N", default_value = "", hide_default_value = true)]
+    pub(crate) name: String,
+    /// How many
+    #[arg(short = 'n', long = "count", value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) count: u32,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  schedcli status --output json")]
+pub(crate) struct Nothing {}
+
+#[derive(Args, Debug)]
+#[command(arg_required_else_help = true)]
+pub(crate) struct Show {
+    #[command(subcommand)]
+    pub(crate) what: ShowWhat,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum ShowWhat {
+    /// Operations that were accepted and are not yet in the queue, oldest first
+    #[command(after_help = "Example:\n  schedcli show spool --limit 0")]
+    Spool(Paging),
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  schedcli clear-spool --yes")]
+pub(crate) struct ClearSpool {
+    /// Do not ask
+    #[arg(long, short)]
+    pub(crate) yes: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  schedcli shutdown --message 'moving house until 14:00'")]
+pub(crate) struct Shutdown {
+    /// For people
+    #[arg(long, value_name = "S", default_value = "", hide_default_value = true)]
+    pub(crate) message: String,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  schedcli start")]
+pub(crate) struct StartAgain {}
+
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Exits with 1 when something is wrong; what will become wrong is a warning.\n\nExample:\n  schedcli check"
+)]
+pub(crate) struct Check {}
+
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  schedcli nodes")]
+pub(crate) struct Nodes {}
+
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  schedcli completions bash > /etc/bash_completion.d/schedcli")]
+pub(crate) struct Completions {
+    /// The shell
+    #[arg(value_enum)]
+    pub(crate) shell: clap_complete::Shell,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    fn parse(line: &[&str]) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from([&["schedcli"], line].concat())
+    }
+
+    #[test]
+    fn what_makes_sense_is_taken() {
+        for line in [
+            &["enqueue", "--in", "1s", "--sample", "ok"][..],
+            &[
+                "enqueue",
+                "--rrule",
+                "FREQ=DAILY",
+                "--rrule",
+                "FREQ=WEEKLY",
+                "--",
+                "ls",
+                "--all",
+            ],
+            &["enqueue", "--priority", "-5", "--http", "GET http://x/"],
+            &["enqueue", "-f", "-"],
+            &["enqueue", "-f", "x.yaml", "--wait", "-o", "json"],
+            &["--endpoint", "a:1,b:2", "status"],
+            &["status", "--endpoint", "a:1"],
+            &["list", "--state", "queued", "--label", "a=b", "--limit", "0"],
+            &["runs", "--state", "failed"],
+            &["next", "--cron", "@daily", "-n", "3"],
+            &["show", "spool"],
+            &["clear-spool", "--yes"],
+        ] {
+            if let Err(error) = parse(line) {
+                panic!("{line:?}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        for line in [
+            &[][..],
+            &["enqueue"],
+            &["enqueue", "--in", "1s"],
+            &["enqueue", "--in", "1s", "--at", "x", "--sample", "ok"],
+            &["enqueue", "--sample", "ok", "--http", "x"],
+            &["enqueue", "--sample", "ok", "--", "ls"],
+            &["enqueue", "-f", "x", "--sample", "ok"],
+            &["enqueue", "-f", "x", "--every", "1s"],
+            &["enqueue", "-f", "x", "--name", "n"],
+            &["enqueue", "-f", "x", "--tries", "2"],
+            &["enqueue", "--priority", "1000", "--sample", "ok"],
+            &["enqueue", "--label", "nonsense", "--sample", "ok"],
+            &["enqueue", "--overlap", "maybe", "--sample", "ok"],
+            &["enqueue", "ls"],
+            &["move", "1"],
+            &["move", "1", "--at", "x", "--in", "y"],
+            &["dequeue"],
+            &["list", "--state", "SLEEPING"],
+            &["next"],
+            &["next", "--cron", "x", "-n", "0"],
+            &["show"],
+            &["completions", "cmd.exe"],
+            &["frobnicate"],
+        ] {
+            let error = parse(line).expect_err(&format!("{line:?}"));
+            assert_eq!(error.exit_code(), 2, "{line:?}");
+        }
+    }
+}

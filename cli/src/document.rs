@@ -1,0 +1,330 @@
+//! Task documents: one or many tasks in a YAML or JSON file.
+//!
+//! A file holds a task, a list of tasks, or several YAML documents of either. Unknown fields are refused. An error names the file,
+//! the number of the task in it, and the field; all tasks of a file are read before the first is sent.
+
+use crate::build::{Builder, Origin, Problem};
+use crate::input::{ActionInput, DeliveryWord, DstWord, OverlapWord, PolicyInput, ScheduleInput, pairs, pairs_as_map};
+use sched_client::Submission;
+use sched_core::schedule::{DstPolicy, Schedule, Zones, format_duration};
+use sched_core::task::{Action, Delivery, Missed, Overlap, Policy, TaskSpec};
+use sched_core::{Timestamp, validate};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::path::Path;
+
+/// Largest file, in bytes: hundreds of thousands of tasks.
+pub(crate) const FILE_BYTES_MAX: usize = 128 * 1024 * 1024;
+
+/// A task as it stands in a file.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Debug, Default)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct TaskDocument {
+    /// Unique in its namespace; with it, a file can be applied again and again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) namespace: Option<String>,
+    #[serde(
+        deserialize_with = "pairs",
+        serialize_with = "pairs_as_map",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    pub(crate) labels: Vec<(String, String)>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(crate) owner: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(crate) description: String,
+    pub(crate) schedule: ScheduleInput,
+    pub(crate) action: ActionInput,
+    pub(crate) policy: PolicyInput,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) late_ok: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) request_id: Option<String>,
+}
+
+/// What documents are read with.
+pub(crate) struct Context<'a> {
+    pub(crate) zones: &'a dyn Zones,
+    pub(crate) now: Timestamp,
+    /// Of tasks that name none.
+    pub(crate) namespace: &'a str,
+    /// Relative working folders count from here: the folder of the file.
+    pub(crate) folder: &'a Path,
+}
+
+impl TaskDocument {
+    /// Turns it into a task to submit, checking all of it.
+    pub(crate) fn build(&self, context: &Context<'_>) -> Result<Submission, Problem> {
+        let builder = Builder {
+            origin: Origin::Document,
+            zones: context.zones,
+            now: context.now,
+            folder: context.folder,
+        };
+        let schedule = builder.schedule(&self.schedule, self.name.as_deref().unwrap_or_default())?;
+        let spec = TaskSpec {
+            namespace: self.namespace.clone().unwrap_or_else(|| context.namespace.to_owned()),
+            name: self.name.clone(),
+            labels: self.labels.iter().cloned().collect(),
+            owner: self.owner.clone(),
+            description: self.description.clone(),
+            schedule: schedule.schedule,
+            action: builder.action(&self.action)?,
+            policy: builder.policy(&self.policy)?,
+        };
+        check(&spec)?;
+        Ok(Submission {
+            spec,
+            late_ok: self.late_ok,
+            key: self.request_id.clone(),
+            starts_when_accepted: schedule.starts_when_accepted,
+        })
+    }
+}
+
+/// Checks the bounds of a task.
+pub(crate) fn check(spec: &TaskSpec) -> Result<(), Problem> {
+    validate::task_spec(spec).map_err(|reject| match reject {
+        sched_core::Reject::Invalid { field, problem } => Problem { field, what: problem },
+        other => Problem {
+            field: "task".to_owned(),
+            what: other.to_string(),
+        },
+    })
+}
+
+/// Reads every task of a text. `name` says whether it is JSON; without an ending, a text that begins like JSON and is JSON is taken
+/// for JSON.
+pub(crate) fn read(name: &str, text: &str) -> Result<Vec<TaskDocument>, String> {
+    let lower = name.to_ascii_lowercase();
+    if lower.ends_with(".json") {
+        return read_json(name, text);
+    }
+    let is_yaml = lower.ends_with(".yaml") || lower.ends_with(".yml");
+    if !is_yaml
+        && text.trim_start().starts_with(['{', '['])
+        && let Ok(tasks) = read_json(name, text)
+    {
+        return Ok(tasks);
+    }
+    let mut tasks = Vec::new();
+    for document in serde_norway::Deserializer::from_str(text) {
+        collect(Tasks::deserialize(document), &mut tasks).map_err(|error| at(name, tasks.len(), &error))?;
+    }
+    some(name, tasks)
+}
+
+fn read_json(name: &str, text: &str) -> Result<Vec<TaskDocument>, String> {
+    let mut tasks = Vec::new();
+    for document in serde_json::Deserializer::from_str(text).into_iter::<Tasks>() {
+        collect(document, &mut tasks).map_err(|error| at(name, tasks.len(), &error))?;
+    }
+    some(name, tasks)
+}
+
+fn collect<E>(document: Result<Tasks, E>, tasks: &mut Vec<TaskDocument>) -> Result<(), E> {
+    tasks.extend(document?.0);
+    Ok(())
+}
+
+/// Says where an error is: the parsers add the line and, for YAML, the field.
+fn at(name: &str, read: usize, error: &dyn fmt::Display) -> String {
+    let after = if read == 0 {
+        String::new()
+    } else {
+        format!(", after task {read}")
+    };
+    format!("{name}{after}: {error}")
+}
+
+fn some(name: &str, tasks: Vec<TaskDocument>) -> Result<Vec<TaskDocument>, String> {
+    if tasks.is_empty() {
+        return Err(format!(
+            "{name}: holds no task; expected a mapping with schedule and action, or a list of them"
+        ));
+    }
+    Ok(tasks)
+}
+
+/// One task, or a list of tasks. Read in one pass, so that errors keep their line and field.
+struct Tasks(Vec<TaskDocument>);
+
+impl<'de> Deserialize<'de> for Tasks {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OneOrMany;
+        impl<'de> Visitor<'de> for OneOrMany {
+            type Value = Tasks;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a task or a list of tasks")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Tasks, A::Error> {
+                Ok(Tasks(vec![TaskDocument::deserialize(MapAccessDeserializer::new(map))?]))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Tasks, A::Error> {
+                let mut tasks = Vec::new();
+                while let Some(task) = list.next_element()? {
+                    tasks.push(task);
+                }
+                Ok(Tasks(tasks))
+            }
+
+            /// An empty document between two `---`.
+            fn visit_unit<E>(self) -> Result<Tasks, E> {
+                Ok(Tasks(Vec::new()))
+            }
+        }
+        deserializer.deserialize_any(OneOrMany)
+    }
+}
+
+/// Writes a task as a document: what it says, read again, is the same task.
+pub(crate) fn document_of(spec: &TaskSpec) -> TaskDocument {
+    TaskDocument {
+        name: spec.name.clone(),
+        namespace: Some(spec.namespace.clone()).filter(|namespace| namespace != "default"),
+        labels: spec
+            .labels
+            .iter()
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect(),
+        owner: spec.owner.clone(),
+        description: spec.description.clone(),
+        schedule: schedule_of(&spec.schedule),
+        action: action_of(&spec.action),
+        policy: policy_of(&spec.policy),
+        late_ok: false,
+        request_id: None,
+    }
+}
+
+fn schedule_of(schedule: &Schedule) -> ScheduleInput {
+    let mut input = ScheduleInput::default();
+    let texts = |list: &[Timestamp]| list.iter().map(Timestamp::to_string).collect();
+    let in_zone = |input: &mut ScheduleInput, zone: &String, dst: DstPolicy| {
+        input.tz = Some(zone.clone()).filter(|zone| zone != "UTC");
+        input.dst = (dst == DstPolicy::Skip).then_some(DstWord::Skip);
+    };
+    match schedule {
+        Schedule::Now => {}
+        Schedule::At(at) => input.at = Some(at.to_string()),
+        Schedule::In { delay_ms } => input.in_ = Some(format_duration(*delay_ms)),
+        Schedule::Every { every_ms, anchor } => {
+            input.every = Some(format_duration(*every_ms));
+            input.anchor = Some(anchor.to_string()).filter(|_| *anchor != Timestamp::EPOCH);
+        }
+        Schedule::Cron { expr, zone, dst } => {
+            input.cron = Some(expr.clone());
+            in_zone(&mut input, zone, *dst);
+        }
+        Schedule::Rrule {
+            rules,
+            dtstart,
+            rdates,
+            exdates,
+            zone,
+            dst,
+        } => {
+            input.rrule = rules.clone();
+            input.dtstart = Some(dtstart.to_string());
+            input.rdate = texts(rdates);
+            input.exdate = texts(exdates);
+            in_zone(&mut input, zone, *dst);
+        }
+        Schedule::Manual => input.manual = true,
+    }
+    input
+}
+
+fn action_of(action: &Action) -> ActionInput {
+    let mut input = ActionInput::default();
+    // A document holds text; bytes that are none are shown as well as text can.
+    let text = |bytes: &[u8]| (!bytes.is_empty()).then(|| String::from_utf8_lossy(bytes).into_owned());
+    match action {
+        Action::Command {
+            argv,
+            env,
+            dir,
+            stdin,
+            success_codes,
+        } => {
+            input.command = argv.clone();
+            input.env = env.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
+            input.dir = dir.clone();
+            input.stdin = text(stdin);
+            input.success_code = success_codes.clone();
+        }
+        Action::Http {
+            method,
+            url,
+            headers,
+            body,
+            success_statuses,
+            timeout_ms,
+        } => {
+            input.http = Some(format!("{method} {url}"));
+            input.header = headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+            input.body = text(body);
+            input.http_status = success_statuses.clone();
+            input.http_timeout = Some(format_duration(*timeout_ms));
+        }
+        Action::Sample {
+            succeed, duration_ms, ..
+        } => {
+            let word = if *succeed { "ok" } else { "fail" };
+            input.sample = Some(if *duration_ms == 0 {
+                word.to_owned()
+            } else {
+                format!("{word},{duration_ms}")
+            });
+        }
+    }
+    input
+}
+
+/// Writes out only what is not the default: the rest would hide it.
+fn policy_of(policy: &Policy) -> PolicyInput {
+    let default = Policy::default();
+    let duration = |ms: u64, default: u64| (ms != default).then(|| format_duration(ms));
+    let overlap = match policy.overlap {
+        Overlap::Allow => OverlapWord::Allow,
+        Overlap::Skip => OverlapWord::Skip,
+        Overlap::QueueOne => OverlapWord::QueueOne,
+        Overlap::QueueAll => OverlapWord::QueueAll,
+        Overlap::Replace => OverlapWord::Replace,
+    };
+    let missed = match policy.missed {
+        Missed::Skip => "skip".to_owned(),
+        Missed::Latest => "latest".to_owned(),
+        Missed::All { max } => format!("all:{max}"),
+    };
+    let (tries, kept) = (&policy.tries, &policy.retention);
+    PolicyInput {
+        overlap: (policy.overlap != default.overlap).then_some(overlap),
+        missed: (policy.missed != default.missed).then_some(missed),
+        grace: duration(policy.grace_ms, default.grace_ms),
+        tries: (tries.max != default.tries.max).then_some(tries.max),
+        retry_delay: duration(tries.delay_ms, default.tries.delay_ms),
+        retry_factor: (tries.factor_percent != default.tries.factor_percent)
+            .then(|| f64::from(tries.factor_percent) / 100.0),
+        retry_delay_max: duration(tries.delay_ms_max, default.tries.delay_ms_max),
+        delivery: policy.delivery.map(|delivery| match delivery {
+            Delivery::AtLeastOnce => DeliveryWord::AtLeastOnce,
+            Delivery::AtMostOnce => DeliveryWord::AtMostOnce,
+        }),
+        time_limit: policy.time_limit_ms.map(format_duration),
+        priority: (policy.priority != default.priority).then_some(policy.priority),
+        keep_finished: (kept.finished_max != default.retention.finished_max).then_some(kept.finished_max),
+        keep_failed: (kept.failed_max != default.retention.failed_max).then_some(kept.failed_max),
+        keep_for: duration(kept.age_ms_max, default.retention.age_ms_max),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,295 @@
+use super::*;
+use crate::when::SystemZones;
+use sched_core::task::{Retention, Tries};
+
+const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+
+fn build(document: &TaskDocument) -> Result<Submission, Problem> {
+    let zones = SystemZones::open();
+    let context = Context {
+        zones: &zones,
+        now: NOW,
+        namespace: "default",
+        folder: Path::new("/srv/tasks"),
+    };
+    document.build(&context)
+}
+
+fn one(text: &str) -> Submission {
+    let documents = read("x.yaml", text).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(documents.len(), 1);
+    build(&documents[0]).unwrap_or_else(|problem| panic!("{problem}"))
+}
+
+const FULL: &str = r#"
+name: report
+namespace: billing
+labels: {team: a, tier: "1"}
+owner: ann
+description: the daily report
+schedule:
+  rrule: [FREQ=DAILY;BYHOUR=9, "RRULE:FREQ=WEEKLY;BYDAY=MO"]
+  dtstart: 2027-03-01T00:00
+  rdate: 2027-03-05T00:00:00Z
+  exdate: [2027-03-06T09:00:00Z]
+  tz: Europe/Zurich
+  dst: skip
+action:
+  command: [/usr/bin/report, --daily]
+  dir: out/./today
+  env: {LANG: C}
+  stdin: hello
+  success_code: [0, 3]
+policy:
+  overlap: queue-one
+  missed: all:3
+  grace: 10m
+  tries: 3
+  retry_delay: 1s
+  retry_factor: 1.5
+  retry_delay_max: 1m
+  delivery: at-least-once
+  time_limit: 1h30m
+  priority: -7
+  keep_finished: 5
+  keep_failed: 6
+  keep_for: 2d
+late_ok: true
+request_id: r-1
+"#;
+
+#[test]
+fn every_field_of_a_document_reaches_the_task() {
+    let submission = one(FULL);
+    let spec = &submission.spec;
+    assert!(submission.late_ok);
+    assert!(!submission.starts_when_accepted);
+    assert_eq!(submission.key.as_deref(), Some("r-1"));
+    assert_eq!(
+        (spec.namespace.as_str(), spec.name.as_deref()),
+        ("billing", Some("report"))
+    );
+    assert_eq!(
+        (spec.owner.as_str(), spec.description.as_str(), spec.labels.len()),
+        ("ann", "the daily report", 2)
+    );
+    let Schedule::Rrule {
+        rules,
+        dtstart,
+        rdates,
+        exdates,
+        zone,
+        dst,
+    } = &spec.schedule
+    else {
+        panic!("{:?}", spec.schedule);
+    };
+    assert_eq!((rules.len(), rdates.len(), exdates.len()), (2, 1, 1));
+    assert_eq!(dtstart.to_string(), "2027-02-28T23:00:00.000Z");
+    assert_eq!((zone.as_str(), *dst), ("Europe/Zurich", DstPolicy::Skip));
+    let Action::Command {
+        argv,
+        env,
+        dir,
+        stdin,
+        success_codes,
+    } = &spec.action
+    else {
+        panic!("{:?}", spec.action);
+    };
+    assert_eq!(
+        (argv.len(), env.len(), stdin.as_slice(), success_codes.as_slice()),
+        (2, 1, &b"hello"[..], &[0, 3][..])
+    );
+    assert_eq!(dir.as_deref(), Some("/srv/tasks/out/today"));
+    let policy = Policy {
+        grace_ms: 600_000,
+        missed: Missed::All { max: 3 },
+        overlap: Overlap::QueueOne,
+        tries: Tries {
+            max: 3,
+            delay_ms: 1_000,
+            factor_percent: 150,
+            delay_ms_max: 60_000,
+        },
+        delivery: Some(Delivery::AtLeastOnce),
+        time_limit_ms: Some(5_400_000),
+        priority: -7,
+        retention: Retention {
+            finished_max: 5,
+            failed_max: 6,
+            age_ms_max: 172_800_000,
+        },
+    };
+    assert_eq!(spec.policy, policy);
+}
+
+#[test]
+fn a_task_written_as_a_document_is_read_as_the_same_task() {
+    for text in [
+        FULL,
+        "action: {sample: 'fail,20'}",
+        "schedule: {at: 2027-03-01T00:00:00Z}\naction: {sample: ok}",
+        "schedule: {in: 90s}\naction: {http: 'post http://localhost/x', header: 'A: b', body: x, http_status: [200, 404], http_timeout: 5s}",
+        "schedule: {every: 5m, anchor: 2027-03-01T00:00:00Z}\naction: {sample: ok}",
+        "schedule: {cron: 0 9 * * 1-5, tz: Europe/Zurich}\naction: {sample: ok}\npolicy: {missed: skip}",
+        "schedule: {manual: true}\naction: {command: ls}",
+    ] {
+        let text = text.replace("{command: ls}", "{command: [ls]}");
+        let spec = one(&text).spec;
+        let written = serde_norway::to_string(&document_of(&spec)).expect("writes");
+        assert_eq!(one(&written).spec, spec, "{written}");
+        let written = serde_json::to_string(&document_of(&spec)).expect("writes");
+        let read = read("x.json", &written).expect("reads");
+        assert_eq!(build(&read[0]).expect("builds").spec, spec, "{written}");
+    }
+}
+
+#[test]
+fn files_hold_one_task_or_many() {
+    let task = "action: {sample: ok}";
+    for (name, text, count) in [
+        ("a.yaml", task.to_owned(), 1),
+        ("a.yaml", format!("- {task}\n- {task}"), 2),
+        ("a.yml", format!("---\n{task}\n---\n{task}\n---\n- {task}"), 3),
+        ("a.yaml", format!("---\n---\n{task}\n"), 1),
+        ("a.json", r#"{"action":{"sample":"ok"}}"#.to_owned(), 1),
+        (
+            "a.json",
+            r#"[{"action":{"sample":"ok"}},{"action":{"sample":"\ud83d\ude00"}}]"#.to_owned(),
+            2,
+        ),
+        (
+            "standard input",
+            r#"{"action":{"sample":"ok"}} {"action":{"sample":"ok"}}"#.to_owned(),
+            2,
+        ),
+        ("standard input", "{action: {sample: ok}}".to_owned(), 1),
+        ("standard input", task.to_owned(), 1),
+    ] {
+        assert_eq!(
+            read(name, &text).unwrap_or_else(|error| panic!("{error}")).len(),
+            count,
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn a_rule_without_dtstart_begins_when_it_is_accepted() {
+    let submission = one("schedule: {rrule: FREQ=DAILY}\naction: {sample: ok}");
+    assert!(submission.starts_when_accepted);
+}
+
+#[test]
+fn what_a_file_says_wrong_is_named_by_place_and_field() {
+    for (text, parts) in [
+        ("", &["x.yaml", "holds no task"][..]),
+        ("[]", &["holds no task"]),
+        ("just text", &["x.yaml", "a task or a list of tasks"]),
+        ("acton: {sample: ok}", &["x.yaml", "unknown field `acton`", "line 1"]),
+        (
+            "action: {sample: ok}\n---\naction: {sampel: ok}",
+            &["after task 1", "action", "unknown field `sampel`"],
+        ),
+        (
+            "- action: {sample: ok}\n- action: {http_status: [x]}",
+            &["[1].action.http_status", "line 2"],
+        ),
+        ("action: {sample: ok, env: {A: b, A: c}}", &["\"A\" stands here twice"]),
+        ("action: {sample: ok}\naction: {sample: ok}", &["duplicate"]),
+        ("policy: {overlap: maybe}", &["policy.overlap", "`maybe`", "queue-one"]),
+        ("schedule: {every: 90}", &["schedule.every", "expected a string"]),
+        ("action: [", &["x.yaml", "line"]),
+    ] {
+        let error = read("x.yaml", text).expect_err(text);
+        for part in parts {
+            assert!(error.contains(part), "{text}: {error} lacks {part:?}");
+        }
+    }
+    let error = read("x.json", r#"[{"action":{"sampel":"ok"}}]"#).expect_err("unknown field");
+    assert!(
+        error.contains("x.json") && error.contains("sampel") && error.contains("line 1"),
+        "{error}"
+    );
+}
+
+#[test]
+fn what_a_task_says_wrong_is_named_by_its_field() {
+    let long = format!("action: {{sample: ok}}\nname: {}", "x".repeat(257));
+    let big = format!("action: {{command: [cat], stdin: {}}}", "x".repeat(65_537));
+    for (text, field, part) in [
+        ("name: x", "action", "one of command, http, sample"),
+        (
+            "action: {sample: ok, http: x}",
+            "action.sample",
+            "action.http is given too",
+        ),
+        (
+            "action: {sample: ok, dir: x}",
+            "action.dir",
+            "together with action.command",
+        ),
+        ("action: {sample: maybe}", "action.sample", "ok,500"),
+        ("action: {http: 'GET nowhere'}", "action.http.url", "http"),
+        (
+            "action: {http: 'http://x', header: nonsense}",
+            "action.header",
+            "Name: value",
+        ),
+        (
+            "action: {sample: ok}\nschedule: {at: noon}",
+            "schedule.at",
+            "2027-03-01T09:00:00Z",
+        ),
+        (
+            "action: {sample: ok}\nschedule: {at: x, in: y}",
+            "schedule.in",
+            "schedule.at is given too",
+        ),
+        ("action: {sample: ok}\nschedule: {in: soon}", "schedule.in", "90m"),
+        (
+            "action: {sample: ok}\nschedule: {in: 1s, dtstart: x}",
+            "schedule.dtstart",
+            "schedule.rrule",
+        ),
+        (
+            "action: {sample: ok}\nschedule: {cron: '0 9 * *'}",
+            "schedule.cron",
+            "fields",
+        ),
+        (
+            "action: {sample: ok}\nschedule: {cron: '@daily', tz: Mars}",
+            "schedule.tz",
+            "Europe/Zurich",
+        ),
+        (
+            "action: {sample: ok}\nschedule: {rrule: FREQ=OFTEN}",
+            "schedule.rrule",
+            "OFTEN",
+        ),
+        (
+            "action: {sample: ok}\nschedule: {rrule: 'FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=30'}",
+            "schedule.rrule",
+            "never occurs",
+        ),
+        (
+            "action: {sample: ok}\npolicy: {missed: 'all:x'}",
+            "policy.missed",
+            "all:N",
+        ),
+        (
+            "action: {sample: ok}\npolicy: {retry_factor: 0.5}",
+            "policy.retry_factor",
+            "1 to 100",
+        ),
+        ("action: {sample: ok}\npolicy: {tries: 0}", "policy.tries", "1 to"),
+        (long.as_str(), "name", "256"),
+        (big.as_str(), "action", "65536"),
+    ] {
+        let documents = read("x.yaml", text).unwrap_or_else(|error| panic!("{text}: {error}"));
+        let problem = build(&documents[0]).expect_err(text);
+        assert!(problem.field.starts_with(field), "{text}: {problem}");
+        assert!(problem.what.contains(part), "{text}: {problem}");
+    }
+}

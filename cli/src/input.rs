@@ -1,0 +1,284 @@
+//! The parts of a task as people write them: the same structures are flags of `enqueue` and fields of a task document.
+//!
+//! They hold text; [`build`](crate::build) turns it into a task and says what is wrong with it.
+
+use clap::{Args, ValueEnum};
+use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::ser::{SerializeMap as _, Serializer};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// When.
+#[derive(Args, Serialize, Deserialize, Clone, PartialEq, Debug, Default)]
+#[command(next_help_heading = "Schedule (one of them; none means now)")]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct ScheduleInput {
+    /// Once, at an instant: RFC 3339, or a local time in --tz
+    #[arg(long, value_name = "T")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) at: Option<String>,
+    /// Once, after a delay: 500ms, 1s, 90m, 1h30m, 2d, PT5M
+    #[arg(long = "in", value_name = "D")]
+    #[serde(rename = "in", skip_serializing_if = "Option::is_none")]
+    pub(crate) in_: Option<String>,
+    /// At a fixed interval of absolute time, counted from --anchor
+    #[arg(long, value_name = "D")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) every: Option<String>,
+    /// The occurrence from which --every counts [default: 1970-01-01T00:00:00Z]
+    #[arg(long, value_name = "T")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) anchor: Option<String>,
+    /// By a cron expression: 5 or 6 fields, names, L W # H, @daily and friends
+    #[arg(long, value_name = "E")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) cron: Option<String>,
+    /// By an RFC 5545 rule; repeat the flag for several
+    #[arg(long, value_name = "R")]
+    #[serde(deserialize_with = "one_or_many", skip_serializing_if = "Vec::is_empty")]
+    pub(crate) rrule: Vec<String>,
+    /// Where the rules begin [default: when the task is accepted]
+    #[arg(long, value_name = "T")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) dtstart: Option<String>,
+    /// Add an instant to the rules; may be repeated
+    #[arg(long, value_name = "T")]
+    #[serde(deserialize_with = "one_or_many", skip_serializing_if = "Vec::is_empty")]
+    pub(crate) rdate: Vec<String>,
+    /// Take an instant out of the rules; may be repeated
+    #[arg(long, value_name = "T")]
+    #[serde(deserialize_with = "one_or_many", skip_serializing_if = "Vec::is_empty")]
+    pub(crate) exdate: Vec<String>,
+    /// Only when triggered by `schedcli run`
+    #[arg(long)]
+    #[serde(skip_serializing_if = "is_false")]
+    pub(crate) manual: bool,
+    /// Zone of cron, rules and local times, by its IANA name [default: UTC]
+    #[arg(long, value_name = "Z")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) tz: Option<String>,
+    /// What a gap of the local clock does to a wall-clock occurrence
+    #[arg(long, value_enum, value_name = "POLICY")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) dst: Option<DstWord>,
+}
+
+/// See [`ScheduleInput::dst`].
+#[derive(ValueEnum, Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Debug)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum DstWord {
+    /// Run at the first instant after the gap (default)
+    Shift,
+    /// Do not run
+    Skip,
+}
+
+/// What to do.
+#[derive(Args, Serialize, Deserialize, Clone, PartialEq, Debug, Default)]
+#[command(next_help_heading = "Action (one of -- CMD, --http, --sample)")]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct ActionInput {
+    /// Program and arguments, started without a shell
+    #[arg(last = true, value_name = "CMD ARG")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) command: Vec<String>,
+    /// Folder in which CMD runs, on the worker; a relative one counts from here [default: the worker's work folder]
+    #[arg(long, value_name = "PATH")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) dir: Option<String>,
+    /// Set an environment variable for CMD; may be repeated
+    #[arg(long, value_name = "K=V", value_parser = pair)]
+    #[serde(
+        deserialize_with = "pairs",
+        serialize_with = "pairs_as_map",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    pub(crate) env: Vec<(String, String)>,
+    /// Text for CMD's standard input; @FILE reads it from a file here
+    #[arg(long, value_name = "TEXT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) stdin: Option<String>,
+    /// An exit code of CMD that counts as success; may be repeated [default: 0]
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) success_code: Vec<i32>,
+    /// Send an HTTP request: "POST https://host/path", or the address alone for GET
+    #[arg(long, value_name = "METHOD URL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) http: Option<String>,
+    /// A header of the request, "Name: value"; may be repeated
+    #[arg(long, value_name = "H")]
+    #[serde(deserialize_with = "one_or_many", skip_serializing_if = "Vec::is_empty")]
+    pub(crate) header: Vec<String>,
+    /// Body of the request; @FILE reads it from a file here
+    #[arg(long, value_name = "TEXT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) body: Option<String>,
+    /// A status that counts as success; may be repeated [default: 200 to 299]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) http_status: Vec<u16>,
+    /// How long the whole exchange may take [default: 30s]
+    #[arg(long, value_name = "D")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) http_timeout: Option<String>,
+    /// Sleep MS milliseconds, then succeed or fail: ok, fail, ok,500
+    #[arg(long, value_name = "ok|fail[,MS]")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) sample: Option<String>,
+}
+
+/// How its runs are treated.
+#[derive(Args, Serialize, Deserialize, Clone, PartialEq, Debug, Default)]
+#[command(next_help_heading = "Policies")]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct PolicyInput {
+    /// An occurrence that comes due while a run of the task is alive [default: skip]
+    #[arg(long, value_enum, value_name = "POLICY")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) overlap: Option<OverlapWord>,
+    /// Occurrences missed within the grace: skip, latest, all:N [default: latest]
+    #[arg(long, value_name = "POLICY")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) missed: Option<String>,
+    /// How late an occurrence may start [default: 1h]
+    #[arg(long, value_name = "D")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) grace: Option<String>,
+    /// Tries in all, the first included [default: 1]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) tries: Option<u32>,
+    /// Delay before the second try [default: 10s]
+    #[arg(long, value_name = "D")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) retry_delay: Option<String>,
+    /// Each further delay is so many times the one before [default: 2]
+    #[arg(long, value_name = "F")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) retry_factor: Option<f64>,
+    /// No delay between tries is longer [default: 1h]
+    #[arg(long, value_name = "D")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) retry_delay_max: Option<String>,
+    /// What an unknown outcome means [default: by action]
+    #[arg(long, value_enum, value_name = "POLICY")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) delivery: Option<DeliveryWord>,
+    /// Longest run; after it the whole process tree is killed [default: none]
+    #[arg(long, value_name = "D")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) time_limit: Option<String>,
+    /// Among due runs higher first, then older: -100 to 100 [default: 0]
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) priority: Option<i8>,
+    /// Finished runs kept [default: 100]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) keep_finished: Option<u32>,
+    /// Failed runs kept [default: 100]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) keep_failed: Option<u32>,
+    /// Age at which ended runs go [default: 7d]
+    #[arg(long, value_name = "D")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) keep_for: Option<String>,
+}
+
+/// See [`PolicyInput::overlap`].
+#[derive(ValueEnum, Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Debug)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum OverlapWord {
+    /// Both run
+    Allow,
+    /// The new one is skipped
+    Skip,
+    /// One waits, further ones are skipped
+    QueueOne,
+    /// All wait, in order
+    QueueAll,
+    /// The running one is cancelled, the new one follows it
+    Replace,
+}
+
+/// See [`PolicyInput::delivery`].
+#[derive(ValueEnum, Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Debug)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum DeliveryWord {
+    /// Try again: two starts are better than none
+    AtLeastOnce,
+    /// Never start twice
+    AtMostOnce,
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
+/// Reads `K=V`.
+pub(crate) fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err(format!("{text:?} is not KEY=VALUE")),
+    }
+}
+
+/// Reads a text, or a list of texts.
+fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    struct OneOrMany;
+    impl<'de> Visitor<'de> for OneOrMany {
+        type Value = Vec<String>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a text or a list of texts")
+        }
+
+        fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
+            Ok(vec![text.to_owned()])
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+            let mut texts = Vec::new();
+            while let Some(text) = list.next_element()? {
+                texts.push(text);
+            }
+            Ok(texts)
+        }
+    }
+    deserializer.deserialize_any(OneOrMany)
+}
+
+/// Reads a mapping in its own order; a key that comes twice is an error, not a surprise.
+pub(crate) fn pairs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<(String, String)>, D::Error> {
+    struct Pairs;
+    impl<'de> Visitor<'de> for Pairs {
+        type Value = Vec<(String, String)>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a mapping of texts to texts")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut pairs: Vec<(String, String)> = Vec::new();
+            while let Some((key, value)) = map.next_entry::<String, String>()? {
+                if pairs.iter().any(|(other, _)| *other == key) {
+                    return Err(de::Error::custom(format!("{key:?} stands here twice")));
+                }
+                pairs.push((key, value));
+            }
+            Ok(pairs)
+        }
+    }
+    deserializer.deserialize_map(Pairs)
+}
+
+/// Writes a mapping.
+pub(crate) fn pairs_as_map<S: Serializer>(pairs: &[(String, String)], serializer: S) -> Result<S::Ok, S::Error> {
+    let mut map = serializer.serialize_map(Some(pairs.len()))?;
+    for (key, value) in pairs {
+        map.serialize_entry(key, value)?;
+    }
+    map.end()
+}

@@ -1,0 +1,207 @@
+//! What each verb does.
+
+mod apply;
+mod cluster;
+mod enqueue;
+mod next;
+mod runs;
+mod tasks;
+
+use crate::args::{Cli, Global, Paging, Verb};
+use crate::build::{Builder, Origin};
+use crate::error::CliError;
+use crate::{output, when};
+use sched_client::{Client, ClientError, Options, Page};
+use sched_core::Timestamp;
+use sched_core::ids::{RunId, TaskId};
+use sched_core::schedule::{Zones as _, parse_duration};
+use sched_core::task::TaskRef;
+use std::future::Future;
+use std::time::Duration;
+
+/// Entries of one page that is asked of the cluster.
+const PAGE_ITEMS: u32 = sched_proto::limits::PAGE_ITEMS_MAX;
+
+/// What a verb works with.
+struct Cluster {
+    client: Client,
+    global: Global,
+}
+
+/// Does what the command line says.
+pub(crate) fn carry_out(args: Cli) -> Result<(), CliError> {
+    let global = args.global;
+    match args.verb {
+        Verb::Next(next) => next::next(global.output, &next),
+        Verb::Completions(completions) => self::completions(completions.shell),
+        verb => {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .map_err(|error| CliError::Usage(format!("this process cannot do network I/O: {error}")))?;
+            runtime.block_on(with_cluster(global, verb))
+        }
+    }
+}
+
+async fn with_cluster(global: Global, verb: Verb) -> Result<(), CliError> {
+    let deadline = duration("--deadline", &global.deadline)?;
+    let options = Options {
+        deadline,
+        ..Options::default()
+    };
+    let endpoints = global.endpoint.iter().filter(|endpoint| !endpoint.trim().is_empty());
+    let cluster = Cluster {
+        client: Client::with_options(endpoints, options)?,
+        global,
+    };
+    match verb {
+        Verb::Enqueue(enqueue) => enqueue::enqueue(&cluster, *enqueue).await,
+        Verb::Dequeue(dequeue) => tasks::dequeue(&cluster, &dequeue).await,
+        Verb::Move(to) => tasks::move_task(&cluster, &to).await,
+        Verb::Run(run) => runs::run(&cluster, &run).await,
+        Verb::Retry(runs) => runs::retry(&cluster, &runs).await,
+        Verb::Cancel(runs) => runs::cancel(&cluster, &runs).await,
+        Verb::Pause(pause) => tasks::pause(&cluster, &pause).await,
+        Verb::Resume(resume) => tasks::resume(&cluster, &resume).await,
+        Verb::Get(get) => tasks::get(&cluster, &get).await,
+        Verb::List(list) => tasks::list(&cluster, &list).await,
+        Verb::Runs(list) => runs::list(&cluster, &list).await,
+        Verb::Logs(logs) => runs::logs(&cluster, &logs).await,
+        Verb::Wait(wait) => runs::wait(&cluster, &wait).await,
+        Verb::Status(_) => cluster::status(&cluster).await,
+        Verb::Show(show) => cluster::show(&cluster, &show).await,
+        Verb::ClearSpool(clear) => cluster::clear_spool(&cluster, &clear).await,
+        Verb::Shutdown(shutdown) => cluster::shutdown(&cluster, &shutdown).await,
+        Verb::Start(_) => cluster::start(&cluster).await,
+        Verb::Check(_) => cluster::check(&cluster).await,
+        Verb::Nodes(_) => cluster::nodes(&cluster).await,
+        Verb::Next(_) | Verb::Completions(_) => Ok(()),
+    }
+}
+
+fn completions(shell: clap_complete::Shell) -> Result<(), CliError> {
+    let mut command = <Cli as clap::CommandFactory>::command();
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut command, "schedcli", &mut script);
+    output::write(&script)
+}
+
+/// What a word names.
+enum Named {
+    Task(TaskRef),
+    Run(RunId),
+}
+
+impl Cluster {
+    /// Reads a task: digits are an id, everything else is a name.
+    fn task(&self, word: &str) -> TaskRef {
+        match word.parse() {
+            Ok(id) => TaskRef::Id(TaskId(id)),
+            Err(_) => TaskRef::Name {
+                namespace: self.global.namespace().to_owned(),
+                name: word.to_owned(),
+            },
+        }
+    }
+
+    /// Reads several tasks, each beside its word.
+    fn tasks<'a>(&self, words: &'a [String]) -> impl ExactSizeIterator<Item = (&'a str, TaskRef)> {
+        words.iter().map(|word| (word.as_str(), self.task(word)))
+    }
+
+    /// Reads a run, or else a task.
+    fn named(&self, word: &str) -> Named {
+        match word.parse() {
+            Ok(run) => Named::Run(run),
+            Err(_) => Named::Task(self.task(word)),
+        }
+    }
+}
+
+fn run_id(word: &str) -> Result<RunId, CliError> {
+    word.parse()
+        .map_err(|error: sched_core::ids::NotARunId| CliError::Usage(error.to_string()))
+}
+
+fn duration(flag: &str, text: &str) -> Result<Duration, CliError> {
+    match parse_duration(text) {
+        Ok(ms) => Ok(Duration::from_millis(ms)),
+        Err(error) => Err(CliError::Usage(format!("{flag}: {error}"))),
+    }
+}
+
+/// Reads the instant of a flag, in the zone of `--tz`.
+fn instant(flag: &str, text: &str, tz: Option<&str>) -> Result<Timestamp, CliError> {
+    let name = tz.unwrap_or("UTC");
+    let zone = when::SystemZones::open().zone(name).ok_or_else(|| {
+        CliError::Usage(format!(
+            "--tz: {name:?} is no known time zone; expected an IANA name such as Europe/Zurich"
+        ))
+    })?;
+    when::instant(text, &zone).map_err(|problem| CliError::Usage(format!("{flag}: {problem}")))
+}
+
+/// Does the same to each of several things. A failure of one does not keep the others from being tried; each is said, and the first
+/// decides the exit code.
+async fn each<'a, N, T, F: Future<Output = Result<T, ClientError>>>(
+    named: impl ExactSizeIterator<Item = (&'a str, N)>,
+    done: impl Fn(N) -> F,
+) -> (Vec<T>, Result<(), CliError>) {
+    let is_single = named.len() == 1;
+    let mut results = Vec::with_capacity(named.len());
+    let mut outcome = Ok(());
+    for (word, name) in named {
+        match done(name).await {
+            Ok(result) => results.push(result),
+            Err(error) => {
+                let error = CliError::About(word.to_owned(), error);
+                if is_single {
+                    return (results, Err(error));
+                }
+                output::talk(&format!("schedcli: {}", output::visible(&error.to_string())));
+                outcome = outcome.and(Err(CliError::Said(error.code())));
+            }
+        }
+    }
+    (results, outcome)
+}
+
+/// Reads a list page by page, up to its limit, and says how to go on when there is more.
+async fn pages<T, F>(paging: &Paging, read: impl Fn(Page) -> F) -> Result<Vec<T>, ClientError>
+where
+    F: Future<Output = Result<(Vec<T>, String), ClientError>>,
+{
+    let mut list: Vec<T> = Vec::new();
+    let mut cursor = paging.cursor.clone();
+    loop {
+        let left = match paging.limit {
+            0 => PAGE_ITEMS,
+            limit => limit - u32::try_from(list.len()).unwrap_or(limit).min(limit),
+        };
+        if left == 0 {
+            output::talk(&format!("more: --cursor {}", output::visible(&cursor)));
+            return Ok(list);
+        }
+        let page = Page {
+            limit: left.min(PAGE_ITEMS),
+            cursor,
+        };
+        let (items, next) = read(page).await?;
+        list.extend(items);
+        if next.is_empty() {
+            return Ok(list);
+        }
+        cursor = next;
+    }
+}
+
+/// Returns a reader of flags.
+fn builder<'a>(zones: &'a when::SystemZones, folder: &'a std::path::Path) -> Builder<'a> {
+    Builder {
+        origin: Origin::Flags,
+        zones,
+        now: when::now(),
+        folder,
+    }
+}

@@ -1,0 +1,90 @@
+//! Verbs on tasks.
+
+use super::{Cluster, Named, each, instant, pages};
+use crate::args::{Dequeue, Get, List, MoveTask, Pause, Tasks};
+use crate::error::CliError;
+use crate::output;
+use crate::view::{self, Handle, RunDetails, TaskDetails, TaskView};
+use sched_client::{MoveTo, Start, TaskFilter, v1};
+
+fn show(cluster: &Cluster, replies: Vec<v1::TaskReply>) -> Result<(), CliError> {
+    let handles: Vec<Handle> = replies.into_iter().map(Handle::from).collect();
+    if handles.is_empty() {
+        return Ok(());
+    }
+    output::data(cluster.global.output, &handles, |handles| view::handles(handles))
+}
+
+pub(super) async fn dequeue(cluster: &Cluster, args: &Dequeue) -> Result<(), CliError> {
+    let client = &cluster.client;
+    let one = |task| async move { client.dequeue(&task, args.kill).await };
+    let (replies, outcome) = each(cluster.tasks(&args.tasks.tasks), one).await;
+    show(cluster, replies)?;
+    outcome
+}
+
+pub(super) async fn move_task(cluster: &Cluster, args: &MoveTask) -> Result<(), CliError> {
+    let start = match (&args.at, &args.in_) {
+        (Some(at), _) => Start::At(instant("--at", at, args.tz.as_deref())?),
+        (None, Some(delay)) => Start::In(super::duration("--in", delay)?.as_millis() as u64),
+        (None, None) => return Err(CliError::Usage("one of --at and --in is needed".to_owned())),
+    };
+    let to = MoveTo {
+        task: cluster.task(&args.task),
+        start,
+        late_ok: args.late_ok,
+        generation: args.generation,
+    };
+    let handle = Handle::from(cluster.client.move_task(to).await?);
+    output::data(cluster.global.output, &handle, |handle| {
+        view::handles(std::slice::from_ref(handle))
+    })
+}
+
+pub(super) async fn pause(cluster: &Cluster, args: &Pause) -> Result<(), CliError> {
+    let until = match &args.until {
+        Some(until) => Some(instant("--until", until, args.tz.as_deref())?),
+        None => None,
+    };
+    let client = &cluster.client;
+    let one = |task| async move { client.pause(&task, until, &args.note).await };
+    let (replies, outcome) = each(cluster.tasks(&args.tasks.tasks), one).await;
+    show(cluster, replies)?;
+    outcome
+}
+
+pub(super) async fn resume(cluster: &Cluster, args: &Tasks) -> Result<(), CliError> {
+    let client = &cluster.client;
+    let one = |task| async move { client.resume(&task).await };
+    let (replies, outcome) = each(cluster.tasks(&args.tasks.tasks), one).await;
+    show(cluster, replies)?;
+    outcome
+}
+
+pub(super) async fn get(cluster: &Cluster, args: &Get) -> Result<(), CliError> {
+    match cluster.named(&args.what) {
+        Named::Task(task) => {
+            let details = TaskDetails::new(cluster.client.task(&task).await?);
+            output::data(cluster.global.output, &details, view::task_details)
+        }
+        Named::Run(run) => {
+            let details = RunDetails::new(cluster.client.run(run).await?);
+            output::data(cluster.global.output, &details, view::run_details)
+        }
+    }
+}
+
+pub(super) async fn list(cluster: &Cluster, args: &List) -> Result<(), CliError> {
+    let filter = TaskFilter {
+        namespace: cluster.global.namespace.clone(),
+        states: args.state.clone(),
+        labels: args.label.iter().cloned().collect(),
+    };
+    let (client, filter) = (&cluster.client, &filter);
+    let read = |page| async move {
+        let reply = client.tasks(filter, &page).await?;
+        Ok((reply.tasks, reply.cursor))
+    };
+    let tasks: Vec<_> = pages(&args.page, read).await?.into_iter().map(TaskView::new).collect();
+    output::data(cluster.global.output, &tasks, |tasks| view::tasks(tasks))
+}

@@ -1,0 +1,251 @@
+//! The cluster as a whole.
+
+use super::{instant, lines, or_dash, word};
+use crate::table::Table;
+use sched_client::v1;
+use serde::Serialize;
+
+/// How the cluster is.
+#[derive(Serialize, Debug)]
+pub(crate) struct StatusView {
+    /// `RUNNING` or `SHUTDOWN`.
+    state: String,
+    shutdown_message: Option<String>,
+    /// A node's id. As text: it has more digits than some readers of JSON keep.
+    leader: Option<String>,
+    term: u64,
+    nodes: Vec<NodeView>,
+    spooled: u64,
+    waiting: u64,
+    ready: u64,
+    running: u64,
+    failed: u64,
+    finished: u64,
+    workers: u32,
+    slots: u32,
+    /// False: no quorum confirmed it.
+    pub(crate) confirmed: bool,
+    cluster: String,
+    /// The node that answered.
+    node: String,
+    version: String,
+    zone_data: String,
+    now: String,
+}
+
+/// A node.
+#[derive(Serialize, Debug)]
+pub(crate) struct NodeView {
+    id: String,
+    /// `leader`, `follower`, `learner` or `candidate`.
+    role: String,
+    client_address: String,
+    peer_address: String,
+    reachable: bool,
+    lag_entries: Option<u64>,
+}
+
+impl NodeView {
+    pub(crate) fn new(node: v1::Node) -> Self {
+        Self {
+            id: node.id.to_string(),
+            role: word(node.role().as_str_name(), "NODE_ROLE_").to_ascii_lowercase(),
+            client_address: node.client_address,
+            peer_address: node.peer_address,
+            reachable: node.reachable,
+            lag_entries: node.lag_entries,
+        }
+    }
+}
+
+impl StatusView {
+    pub(crate) fn new(reply: v1::StatusReply) -> Self {
+        Self {
+            state: word(reply.state().as_str_name(), "SCHEDULER_STATE_"),
+            shutdown_message: Some(reply.shutdown_message).filter(|message| !message.is_empty()),
+            leader: reply.leader.map(|leader| leader.to_string()),
+            term: reply.term,
+            nodes: reply.nodes.into_iter().map(NodeView::new).collect(),
+            spooled: reply.spooled,
+            waiting: reply.waiting,
+            ready: reply.ready,
+            running: reply.running,
+            failed: reply.failed,
+            finished: reply.finished,
+            workers: reply.workers,
+            slots: reply.slots,
+            confirmed: reply.confirmed,
+            cluster: reply.cluster,
+            node: reply.node.to_string(),
+            version: reply.version,
+            zone_data: reply.zone_data,
+            now: instant(reply.now_unix_ms),
+        }
+    }
+}
+
+/// Shows how the cluster is.
+pub(crate) fn status(status: &StatusView) -> String {
+    let leader = status.leader.as_deref().unwrap_or("none");
+    let some = |text: &str| Some(text.to_owned());
+    let mut text = lines(&[
+        ("state", some(&status.state)),
+        ("message", status.shutdown_message.clone()),
+        ("cluster", some(&status.cluster)),
+        ("leader", Some(format!("{leader}, term {}", status.term))),
+        (
+            "tasks",
+            Some(format!("{} spooled, {} waiting", status.spooled, status.waiting)),
+        ),
+        (
+            "runs",
+            Some(format!(
+                "{} ready, {} running, {} finished, {} failed",
+                status.ready, status.running, status.finished, status.failed
+            )),
+        ),
+        ("workers", Some(format!("{}, {} slots", status.workers, status.slots))),
+        ("time", some(&status.now)),
+        (
+            "answered by",
+            Some(format!(
+                "node {}, version {}, zone data {}",
+                status.node, status.version, status.zone_data
+            )),
+        ),
+    ]);
+    text.push('\n');
+    text.push_str(&nodes(&status.nodes));
+    text
+}
+
+/// Lists nodes.
+pub(crate) fn nodes(nodes: &[NodeView]) -> String {
+    let mut table = Table::new(&["NODE", "ROLE", "CLIENTS AT", "PEERS AT", "REACHABLE", "LAG"]);
+    for node in nodes {
+        table.row([
+            node.id.clone(),
+            node.role.clone(),
+            or_dash(Some(&node.client_address)),
+            or_dash(Some(&node.peer_address)),
+            if node.reachable { "yes" } else { "NO" }.to_owned(),
+            node.lag_entries.map_or_else(|| "-".to_owned(), |lag| lag.to_string()),
+        ]);
+    }
+    table.render()
+}
+
+/// An operation in the spool.
+#[derive(Serialize, Debug)]
+pub(crate) struct SpoolView {
+    seq: u64,
+    kind: String,
+    task: u64,
+    name: Option<String>,
+    accepted_at: String,
+    principal: String,
+}
+
+impl SpoolView {
+    pub(crate) fn new(op: v1::SpoolOp) -> Self {
+        Self {
+            seq: op.seq,
+            kind: op.kind,
+            task: op.task,
+            name: op.task_name,
+            accepted_at: instant(op.accepted_at_unix_ms),
+            principal: op.principal,
+        }
+    }
+}
+
+/// Lists the spool.
+pub(crate) fn spool(ops: &[SpoolView]) -> String {
+    let mut table = Table::new(&["SEQ", "OPERATION", "TASK", "NAME", "ACCEPTED"]);
+    for op in ops {
+        let (seq, task) = (op.seq.to_string(), op.task.to_string());
+        table.row([
+            seq,
+            op.kind.clone(),
+            task,
+            or_dash(op.name.as_deref()),
+            op.accepted_at.clone(),
+        ]);
+    }
+    table.render()
+}
+
+/// What a check found.
+#[derive(Serialize, Debug)]
+pub(crate) struct CheckView {
+    /// No error was found.
+    pub(crate) ok: bool,
+    summary: String,
+    /// False: not everything was looked at.
+    complete: bool,
+    findings: Vec<FindingView>,
+}
+
+/// One thing that is wrong.
+#[derive(Serialize, Debug)]
+struct FindingView {
+    /// `error`, `warning` or `note`.
+    severity: String,
+    area: String,
+    text: String,
+    advice: String,
+}
+
+impl CheckView {
+    pub(crate) fn new(reply: v1::CheckReply) -> Self {
+        // An unknown severity comes from a newer node and counts as an error: better one look too many.
+        let harmless = |finding: &v1::Finding| {
+            matches!(
+                v1::Severity::try_from(finding.severity),
+                Ok(v1::Severity::Note | v1::Severity::Warning)
+            )
+        };
+        Self {
+            ok: reply.findings.iter().all(harmless),
+            summary: reply.summary,
+            complete: reply.complete,
+            findings: reply.findings.into_iter().map(finding).collect(),
+        }
+    }
+}
+
+fn finding(finding: v1::Finding) -> FindingView {
+    FindingView {
+        severity: match finding.severity() {
+            v1::Severity::Unspecified => "error".to_owned(),
+            severity => word(severity.as_str_name(), "SEVERITY_").to_ascii_lowercase(),
+        },
+        area: finding.area,
+        text: finding.text,
+        advice: finding.advice,
+    }
+}
+
+/// Shows what a check found.
+pub(crate) fn check(check: &CheckView) -> String {
+    let incomplete = if check.complete {
+        ""
+    } else {
+        "; a bound was met, not everything was looked at"
+    };
+    let mut text = lines(&[("looked at", Some(format!("{}{incomplete}", check.summary)))]);
+    if check.findings.is_empty() {
+        text.push_str("nothing wrong found\n");
+        return text;
+    }
+    for finding in &check.findings {
+        let severity = finding.severity.to_uppercase();
+        text.push('\n');
+        text.push_str(&lines(&[(
+            severity.as_str(),
+            Some(format!("{}: {}", finding.area, finding.text)),
+        )]));
+        text.push_str(&lines(&[("  do", Some(finding.advice.clone()))]));
+    }
+    text
+}
