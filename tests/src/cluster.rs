@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 use sched_client::Client;
 use sched_proto::v1;
+use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
@@ -234,6 +235,23 @@ impl Cluster {
     /// As [`Cluster::cli`].
     pub async fn cli_at(&self, index: usize, arguments: &[&str]) -> Result<Ran> {
         cli::run(&format!("http://{}", self.nodes[index].client), arguments, None).await
+    }
+
+    /// Runs `schedcli --output json` against all nodes and returns the document it printed.
+    ///
+    /// # Errors
+    /// As [`Cluster::cli`], or it failed, or printed no JSON.
+    pub async fn json(&self, arguments: &[&str]) -> Result<Value> {
+        self.cli(&[&["--output", "json"], arguments].concat()).await?.json()
+    }
+
+    /// Enqueues with these arguments and returns the id.
+    ///
+    /// # Errors
+    /// It was refused, or no id was printed.
+    pub async fn enqueue(&self, arguments: &[&str]) -> Result<u64> {
+        let reply = self.json(&[&["enqueue"], arguments].concat()).await?;
+        reply["id"].as_u64().with_context(|| format!("no id in {reply}"))
     }
 
     /// A file or folder of this cluster, removed with it.

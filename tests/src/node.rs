@@ -100,6 +100,11 @@ impl Node {
         Ok(())
     }
 
+    /// Replaces the arguments that follow those that every node gets; counts at the next start.
+    pub fn set_arguments(&mut self, arguments: Vec<String>) {
+        self.arguments = arguments;
+    }
+
     /// Whether a process was started and its end not yet seen.
     pub fn runs(&self) -> bool {
         self.child.is_some()

@@ -14,7 +14,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 /// Between two due times.
-pub const STEP: Duration = Duration::from_millis(100);
+pub(crate) const STEP: Duration = Duration::from_millis(100);
 /// A task is handed over this long before it is due: longer than an election, so that handing over is not what makes it late.
 const AHEAD: Duration = Duration::from_secs(5);
 /// By then every task is at its end: the lease of a lost worker, one try, and a machine that is busy.
@@ -25,14 +25,14 @@ const LABEL: &str = "feed";
 const READERS: usize = 16;
 
 /// Hands over one task every [`STEP`] until it is stopped.
-pub struct Feed {
+pub(crate) struct Feed {
     stop: watch::Sender<bool>,
     feeder: JoinHandle<Result<BTreeMap<u64, u64>>>,
 }
 
 impl Feed {
     /// Starts with tasks that are due from [`AHEAD`] on; each runs the recorder's line, then `more` shell.
-    pub fn start(cluster: &Cluster, recorder: &Arc<Recorder>, more: &'static str) -> Result<Self> {
+    pub(crate) fn start(cluster: &Cluster, recorder: &Arc<Recorder>, more: &'static str) -> Result<Self> {
         let options = Options {
             deadline: Duration::from_secs(30),
             ..Options::default()
@@ -44,7 +44,7 @@ impl Feed {
     }
 
     /// Ends it and returns the ids of the tasks by their number.
-    pub async fn stop(self) -> Result<BTreeMap<u64, u64>> {
+    pub(crate) async fn stop(self) -> Result<BTreeMap<u64, u64>> {
         self.stop.send(true).ok().context("the feed has ended by itself")?;
         self.feeder.await?
     }
@@ -85,16 +85,16 @@ async fn feed(
 }
 
 /// What became of every task of a feed.
-pub struct Account {
+pub(crate) struct Account {
     /// The runs by the number of their task.
-    pub runs: BTreeMap<u64, v1::Run>,
+    pub(crate) runs: BTreeMap<u64, v1::Run>,
     /// The starts that the recorder heard, likewise.
-    pub starts: BTreeMap<u64, Vec<Start>>,
+    pub(crate) starts: BTreeMap<u64, Vec<Start>>,
 }
 
 impl Account {
     /// Waits until every task has ended; checks that the cluster holds each exactly once, with exactly one run.
-    pub async fn of(accepted: &BTreeMap<u64, u64>, cluster: &Cluster, recorder: &Recorder) -> Result<Self> {
+    pub(crate) async fn of(accepted: &BTreeMap<u64, u64>, cluster: &Cluster, recorder: &Recorder) -> Result<Self> {
         let client = cluster.client()?;
         held_once(&client, accepted).await?;
         let end = Instant::now() + END_LIMIT;
@@ -114,7 +114,7 @@ impl Account {
     }
 
     /// Checks that every task started, and that a second start belongs to a second attempt.
-    pub fn every_one_started(&self) -> Result<()> {
+    pub(crate) fn every_one_started(&self) -> Result<()> {
         for (number, run) in &self.runs {
             let heard = self.starts.get(number).map_or(&[][..], Vec::as_slice);
             ensure!(!heard.is_empty(), "task {number} never started: {run:?}");
@@ -140,7 +140,7 @@ impl Account {
     }
 
     /// The runs that took more than one attempt.
-    pub fn repeated(&self) -> impl Iterator<Item = (u64, &v1::Run)> {
+    pub(crate) fn repeated(&self) -> impl Iterator<Item = (u64, &v1::Run)> {
         self.runs
             .iter()
             .filter(|(_, run)| run.attempts_count > 1)
@@ -148,7 +148,7 @@ impl Account {
     }
 
     /// When starts were heard, in order.
-    pub fn heard(&self) -> Vec<Instant> {
+    pub(crate) fn heard(&self) -> Vec<Instant> {
         let mut heard: Vec<Instant> = self.starts.values().flatten().map(|start| start.heard).collect();
         heard.sort();
         heard

@@ -1,0 +1,29 @@
+//! A three-node cluster as its users meet it: formed from the printed command lines, driven by the command line tool.
+
+mod files;
+mod formation;
+mod runs;
+mod scheduler;
+mod schedules;
+mod tasks;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+use std::time::Duration;
+
+/// Longest scenario of this binary that waits for nothing in particular.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// The entries of a list that was printed as JSON.
+fn rows(document: &Value) -> Result<&Vec<Value>> {
+    document
+        .as_array()
+        .with_context(|| format!("expected a list: {document}"))
+}
+
+/// A text in a document.
+fn text<'a>(document: &'a Value, key: &str) -> Result<&'a str> {
+    document[key]
+        .as_str()
+        .with_context(|| format!("no text {key:?} in {document}"))
+}
