@@ -1,7 +1,7 @@
 //! Measures acknowledged proposals: three replicas in one process, real logs with synced writes, many callers.
 //!
 //! ```text
-//! cargo run -p sched-raft --example throughput -- [seconds] [callers] [payload bytes] [replicas]
+//! cargo run -p sched-raft --example throughput -- [seconds] [callers] [payload bytes] [replicas] [entries per snapshot]
 //! ```
 
 use sched_core::command::{Command, Item};
@@ -66,7 +66,11 @@ async fn caller(replica: Replica, number: u128, payload: usize, until: Instant) 
     latencies
 }
 
-async fn start(replicas: usize, dir: &std::path::Path) -> Result<Vec<Replica>, Box<dyn Error>> {
+async fn start(
+    replicas: usize,
+    snapshot_entries: usize,
+    dir: &std::path::Path,
+) -> Result<Vec<Replica>, Box<dyn Error>> {
     let listeners: Vec<TcpListener> = (0..replicas)
         .map(|_| TcpListener::bind("127.0.0.1:0"))
         .collect::<Result<_, _>>()?;
@@ -84,6 +88,10 @@ async fn start(replicas: usize, dir: &std::path::Path) -> Result<Vec<Replica>, B
             Arc::new(now),
         );
         options.initial_cluster.clone_from(&list);
+        if snapshot_entries > 0 {
+            options.snapshot_entries = snapshot_entries as u64;
+            options.log_keep_entries = snapshot_entries as u64 / 2;
+        }
         started.push(Replica::start(data, options).await?);
     }
     for replica in &started {
@@ -99,7 +107,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let (seconds, callers, payload, replicas) = (argument(0, 10), argument(1, 256), argument(2, 256), argument(3, 3));
     tracing_subscriber::fmt().with_max_level(tracing::Level::WARN).init();
     let dir = tempfile::tempdir()?;
-    let started = start(replicas, dir.path()).await?;
+    let started = start(replicas, argument(4, 0), dir.path()).await?;
     let leader = loop {
         let leading = started.iter().find(|replica| replica.roles().borrow().leading);
         if let Some(leader) = leading {

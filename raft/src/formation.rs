@@ -38,14 +38,14 @@ const OTHER_MEMBERS: &str = "has agreed on other members: a data folder was repl
 /// Version 1 of what the initial members agree on.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct Agreement {
-    /// The members by number: address for peers, address for clients.
+    /// The members by number: address for peers, address for clients. None on a node that joined later.
     members: Vec<(u64, String, String)>,
-    /// This node has seen the first membership in its log. From then on an empty log is a lost one.
-    begun: bool,
+    /// This node has had a membership in its log. From then on an empty log is a lost one.
+    pub(crate) begun: bool,
 }
 
 impl Agreement {
-    fn new(members: &BTreeMap<u64, Place>) -> Self {
+    pub(crate) fn new(members: &BTreeMap<u64, Place>) -> Self {
         let members = members
             .iter()
             .map(|(n, p)| (*n, p.peer_address.clone(), p.client_address.clone()))
@@ -76,7 +76,7 @@ impl Agreement {
             .collect()
     }
 
-    fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         codec::encode(Kind::Identity, self)
     }
 
@@ -142,10 +142,12 @@ pub(crate) async fn run(core: Arc<Core>) {
 
 async fn bring(core: &Core) -> Result<[u8; 16], RaftError> {
     if let Some(cluster) = core.peers.cluster() {
-        if let Some(agreement) = agreed(core).filter(|agreement| agreement.cluster() == cluster) {
-            begin(core, agreement).await?;
-        } else if !core.options.join.is_empty() && !initialized(core).await? {
-            join::ask(core).await?;
+        if !initialized(core).await? {
+            match agreed(core) {
+                Some(agreement) if agreement.begun => return Err(lost()),
+                Some(agreement) if agreement.cluster() == cluster => begin(core, agreement).await?,
+                _ => join::ask(core).await?,
+            }
         }
         wait_begun(core).await?;
         return Ok(cluster);
@@ -176,48 +178,52 @@ async fn agree(core: &Core) -> Result<Agreement, RaftError> {
     let list: BTreeSet<String> = core.options.initial_cluster.iter().cloned().collect();
     let mut round = 0;
     loop {
-        let answers = futures::future::join_all(list.iter().map(|address| hello(core, address, 0))).await;
-        let mut members = BTreeMap::new();
-        let mut agreed = Vec::new();
+        let asked = list.iter().map(|address| hello(core, address, 0));
+        let answers = futures::future::join_all(asked).await;
+        let mut replies = Vec::new();
         let mut waiting = Vec::new();
         for (address, answer) in list.iter().zip(answers) {
             match answer.and_then(|reply| check_pristine(core, &list, reply)) {
-                Ok(reply) => {
-                    if !reply.agreed.is_empty() {
-                        agreed.push((address, reply.agreed));
-                    }
-                    let place = Place {
-                        peer_address: address.clone(),
-                        client_address: reply.client_address,
-                    };
-                    if let Some(other) = members.insert(reply.node, place) {
-                        return Err(RaftError::Formation(format!(
-                            "{address} and {} are the same node; give each member once",
-                            other.peer_address
-                        )));
-                    }
-                }
+                Ok(reply) => replies.push((address, reply)),
                 Err(Wait::For(why)) => waiting.push(format!("{address}: {why}")),
                 Err(Wait::Never(why)) => return Err(RaftError::Formation(format!("{address} {why}"))),
             }
         }
         if waiting.is_empty() {
-            if !members.contains_key(&core.node) {
-                return Err(RaftError::Formation(
-                    "none of the initial members is this node; its own peer address must be in the list".to_owned(),
-                ));
-            }
-            let agreement = Agreement::new(&members);
-            let cluster = agreement.cluster();
-            if let Some((address, _)) = agreed.iter().find(|(_, theirs)| theirs[..] != cluster[..]) {
-                return Err(RaftError::Formation(format!("{address} {OTHER_MEMBERS}")));
-            }
+            let agreement = conclude(core.node, &replies)?;
             save(core, agreement.clone())?;
             return Ok(agreement);
         }
         tell(core, round, waiting);
         round += 1;
         tokio::time::sleep(ROUND_PAUSE).await;
+    }
+}
+
+/// Returns what the members that have all answered agree on.
+fn conclude(node: u64, replies: &[(&String, HelloReply)]) -> Result<Agreement, RaftError> {
+    let mut members = BTreeMap::new();
+    for (address, reply) in replies {
+        let place = Place {
+            peer_address: (*address).clone(),
+            client_address: reply.client_address.clone(),
+        };
+        if let Some(other) = members.insert(reply.node, place) {
+            let other = other.peer_address;
+            let why = format!("{address} and {other} are the same node; give each member once");
+            return Err(RaftError::Formation(why));
+        }
+    }
+    if !members.contains_key(&node) {
+        let why = "none of the initial members is this node; its own peer address must be in the list";
+        return Err(RaftError::Formation(why.to_owned()));
+    }
+    let agreement = Agreement::new(&members);
+    let cluster = agreement.cluster();
+    let differs = |reply: &HelloReply| !reply.agreed.is_empty() && reply.agreed != cluster[..];
+    match replies.iter().find(|(_, reply)| differs(reply)) {
+        Some((address, _)) => Err(RaftError::Formation(format!("{address} {OTHER_MEMBERS}"))),
+        None => Ok(agreement),
     }
 }
 
@@ -319,17 +325,18 @@ fn check_agreed(node: u64, cluster: &[u8; 16], reply: &HelloReply) -> Result<boo
     Err(Wait::Never(OTHER_MEMBERS.to_owned()))
 }
 
+fn lost() -> RaftError {
+    RaftError::Data {
+        path: "groups/0/log in the data folder".to_owned(),
+        problem: "the log is empty, although this node had become part of the cluster".to_owned(),
+        advice: "start this node with an empty data folder and add it to the cluster as a new member".to_owned(),
+    }
+}
+
 /// Writes the first membership, when that is this node's to do and was never done.
 async fn begin(core: &Core, agreement: Agreement) -> Result<(), RaftError> {
     if initialized(core).await? {
         return Ok(());
-    }
-    if agreement.begun {
-        return Err(RaftError::Data {
-            path: "groups/0/log in the data folder".to_owned(),
-            problem: "the log is empty, although this node had become part of the cluster".to_owned(),
-            advice: "start this node with an empty data folder and add it to the cluster as a new member".to_owned(),
-        });
     }
     let members = agreement.places();
     if members.keys().next() != Some(&core.node) {
@@ -354,16 +361,17 @@ async fn wait_begun(core: &Core) -> Result<(), RaftError> {
     let wait = core.raft.wait(None);
     let reached = wait.metrics(|m| m.membership_config.nodes().next().is_some(), "the first membership");
     reached.await.map_err(|e| RaftError::Stopped(e.to_string()))?;
-    match agreed(core) {
-        Some(agreement) if !agreement.begun => save(
-            core,
-            Agreement {
-                begun: true,
-                ..agreement
-            },
-        ),
-        _ => Ok(()),
+    let agreement = agreed(core).unwrap_or_else(|| Agreement::new(&BTreeMap::new()));
+    if agreement.begun {
+        return Ok(());
     }
+    save(
+        core,
+        Agreement {
+            begun: true,
+            ..agreement
+        },
+    )
 }
 
 fn tell(core: &Core, round: u32, waiting: Vec<String>) {
@@ -400,6 +408,31 @@ mod tests {
         for different in [&[(1, "a:1"), (3, "b:1")][..], &[(1, "a:1"), (2, "c:1")], &[(1, "a:1")]] {
             assert_ne!(one.cluster(), Agreement::new(&places(different)).cluster());
         }
+    }
+
+    #[test]
+    fn lists_that_cannot_be_agreed_on_are_refused() {
+        let reply = |node, agreed: &[u8]| HelloReply {
+            node,
+            agreed: agreed.to_vec().into(),
+            ..HelloReply::default()
+        };
+        let (a, b) = ("a:1".to_owned(), "b:1".to_owned());
+        let good = conclude(1, &[(&a, reply(1, &[])), (&b, reply(2, &[]))]).unwrap();
+        let again = conclude(2, &[(&a, reply(1, &good.cluster())), (&b, reply(2, &[]))]).unwrap();
+        assert_eq!(good, again);
+        assert!(
+            conclude(1, &[(&a, reply(1, &[])), (&b, reply(1, &[]))]).is_err(),
+            "one node twice"
+        );
+        assert!(
+            conclude(3, &[(&a, reply(1, &[])), (&b, reply(2, &[]))]).is_err(),
+            "not this node"
+        );
+        assert!(
+            conclude(1, &[(&a, reply(1, &[])), (&b, reply(2, &[7; 16]))]).is_err(),
+            "others agreed on"
+        );
     }
 
     #[test]

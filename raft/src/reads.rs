@@ -4,7 +4,7 @@ use crate::core::Core;
 use crate::error::ProposeError;
 use crate::net::wire;
 use crate::role::Leader;
-use openraft::ReadPolicy;
+use openraft::LinearizerOption;
 use openraft::errors::{LinearizableReadError, RaftError};
 use openraft::raft::linearizable_read::LinearizeState;
 use sched_core::NodeId;
@@ -112,7 +112,9 @@ async fn run(core: Arc<Core>, mut waiting: mpsc::Receiver<Waiter>, forward: bool
 async fn round(core: &Core, forward: bool) -> Result<ReadIndex, ProposeError> {
     let limit = Duration::from_millis(core.options.read_timeout_ms);
     if core.is_leader() || !forward {
-        let asked = tokio::time::timeout(limit, core.raft.get_read_linearizer(ReadPolicy::ReadIndex)).await;
+        // A fresh round to a quorum, never an old acknowledgement: the lease is for efficiency elsewhere, not for reads.
+        let fresh = LinearizerOption::new(Some(Duration::ZERO), true).with_wait_timeout(limit);
+        let asked = tokio::time::timeout(limit, core.raft.get_read_linearizer(fresh)).await;
         return match asked {
             Ok(Ok(linearizer)) => Ok(read_index(&linearizer)),
             Ok(Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(_)))) => Err(elsewhere(core)),

@@ -135,10 +135,9 @@ pub(crate) async fn keep_log_short(core: Arc<Core>) {
                 .saturating_sub(1),
         );
         // Once per snapshot: each purge is a write in the way of the log.
-        if upto > purged && std::mem::replace(&mut purged_for, snapshot) != snapshot {
-            if core.raft.trigger().purge_log(upto.min(snapshot)).await.is_err() {
-                return;
-            }
+        let due = upto > purged && std::mem::replace(&mut purged_for, snapshot) != snapshot;
+        if due && core.raft.trigger().purge_log(upto.min(snapshot)).await.is_err() {
+            return;
         }
         tokio::select! {
             changed = applied.changed() => if changed.is_err() { return },

@@ -121,7 +121,14 @@ pub(crate) fn unreachable(why: impl ToString) -> RpcError {
 pub(crate) fn error_of(status: &Status) -> RpcError {
     let text = format!("{}: {}", status.code(), status.message());
     match status.code() {
-        Code::Unavailable | Code::FailedPrecondition | Code::Unimplemented | Code::InvalidArgument => unreachable(text),
+        // `Unknown` and `Cancelled` are how a broken connection shows.
+        Code::Unavailable
+        | Code::FailedPrecondition
+        | Code::Unimplemented
+        | Code::InvalidArgument
+        | Code::ResourceExhausted
+        | Code::Unknown
+        | Code::Cancelled => unreachable(text),
         _ => RPCError::Network(NetworkError::from_string(text)),
     }
 }

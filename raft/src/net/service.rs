@@ -10,6 +10,7 @@ use crate::machine::{Snapshot, SnapshotData, meta_of};
 use crate::reads;
 use crate::role::Leader;
 use futures::{Stream, StreamExt, future, stream};
+use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::Fatal;
 use sched_proto::peer::snapshot_part::Part;
 use sched_proto::peer::{
@@ -299,6 +300,13 @@ async fn receive_snapshot(core: &Core, inbound: &mut Streaming<SnapshotPart>) ->
     };
     check(core, head.route.as_ref())?;
     let vote = wire::vote(head.ballot.as_ref())?;
+    let own = core.raft.server_metrics().borrow_watched().vote;
+    if own > vote {
+        // An old leader: it hears so before it has sent everything.
+        return Ok(SnapshotReply {
+            ballot: Some(wire::ballot(&own)),
+        });
+    }
     let manifest = snapshot::manifest(&head)?;
     let meta = meta_of(&manifest.applied).map_err(Status::invalid_argument)?;
     tracing::info!(node = core.node, snapshot = %manifest.id, bytes = manifest.total_bytes(), "receives a snapshot");

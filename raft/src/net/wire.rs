@@ -8,6 +8,9 @@ use openraft::raft::{
 use sched_proto::peer;
 use tonic::Status;
 
+/// Every record fits a message, with room for the rest of an append.
+const _: () = assert!(ENTRY_RECORD_BYTES_MAX + 1024 * 1024 < super::MESSAGE_BYTES_MAX);
+
 /// Entries in one append: far more than a request is filled with.
 const APPEND_ENTRIES_MAX: usize = 4096;
 
@@ -87,10 +90,6 @@ pub(crate) fn append(request: peer::AppendRequest) -> Result<AppendEntriesReques
     let mut term = prev_log_id.as_ref().map_or(0, term_of);
     let mut entries = Vec::with_capacity(request.entries.len());
     for record in request.entries {
-        debug_assert!(
-            ENTRY_RECORD_BYTES_MAX < super::MESSAGE_BYTES_MAX,
-            "every record fits a message"
-        );
         let entry = decode_entry(record).map_err(|e| Status::invalid_argument(format!("entry {next}: {e}")))?;
         let at = entry.id();
         if at.index() != next || term_of(&at) < term || term_of(&at) > vote.leader_id().term {

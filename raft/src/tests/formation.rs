@@ -1,7 +1,11 @@
 //! How clusters come into being, and how they must not.
 
 use super::support::*;
+use crate::formation::Agreement;
+use crate::types::Place;
 use crate::{Formation, RaftError};
+use sched_storage::DataDir;
+use std::collections::BTreeMap;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_initial_members_form_one_cluster_in_any_order_and_through_restarts() {
@@ -126,4 +130,54 @@ async fn lists_that_cannot_be_are_refused() {
     assert!(matches!(empty.wait_formed(LONG).await, Err(RaftError::Formation(_))));
     drop(empty);
     alone.stop().await;
+}
+
+/// Writes into the folders what the nodes had done when they all crashed: so many had agreed, so many belonged to the cluster.
+fn crash_while_forming(cluster: &Cluster, agreed: usize, belong: usize, begun: bool) {
+    let folders: Vec<DataDir> = cluster
+        .nodes
+        .iter()
+        .map(|n| DataDir::open(n.dir.path()).unwrap())
+        .collect();
+    let place = |n: &Node| Place {
+        peer_address: n.address.to_string(),
+        client_address: "somewhere:7400".to_owned(),
+    };
+    let nodes = cluster.nodes.iter().zip(&folders);
+    let places: BTreeMap<u64, Place> = nodes.map(|(n, folder)| (folder.identity().node.0, place(n))).collect();
+    let mut agreement = Agreement::new(&places);
+    agreement.begun = begun;
+    for folder in &folders[..agreed] {
+        folder.save_formation(&agreement.encode()).unwrap();
+    }
+    for folder in &folders[..belong] {
+        folder.set_cluster(agreement.cluster()).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crash_at_any_step_of_the_forming_is_harmless() {
+    for (agreed, belong) in [(1, 0), (3, 0), (3, 1), (3, 3)] {
+        let mut cluster = Cluster::new(3, |_| {});
+        crash_while_forming(&cluster, agreed, belong, false);
+        for node in 0..3 {
+            cluster.start(node).await;
+        }
+        cluster.wait_formed().await;
+        let leader = cluster.leader().await;
+        submit_one(cluster.nodes[leader].replica()).await.unwrap();
+        cluster.stop_all().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_lost_its_log_does_not_start_over_under_its_old_number() {
+    let mut cluster = Cluster::new(1, |_| {});
+    crash_while_forming(&cluster, 1, 1, true);
+    let replica = cluster.start(0).await;
+    let mut formation = replica.formation();
+    let refused = |f: &Formation| matches!(f, Formation::Refused { reason } if reason.contains("log is empty"));
+    within("the refusal", formation.wait_for(refused)).await.unwrap();
+    drop((replica, formation));
+    cluster.stop_all().await;
 }
