@@ -50,6 +50,10 @@ pub enum Kind {
     Manifest = 36,
     /// Storage: the identity of a data folder.
     Identity = 37,
+    /// Storage: where the log stands after a write.
+    LogStanding = 38,
+    /// Storage: what the members of a forming cluster agreed on.
+    Formation = 39,
 }
 
 /// Bytes that are not what they should be.

@@ -164,7 +164,10 @@ impl DataDir {
     /// # Errors
     /// The file could not be written.
     pub fn save_formation(&self, bytes: &[u8]) -> Result<()> {
-        files::replace(&self.inner.path.join(FORMATION), &codec::encode(Kind::Identity, &bytes))
+        files::replace(
+            &self.inner.path.join(FORMATION),
+            &codec::encode(Kind::Formation, &bytes),
+        )
     }
 
     /// Returns what [`save_formation`](Self::save_formation) stored.
@@ -176,7 +179,7 @@ impl DataDir {
         let Some(bytes) = files::read_if_there(&path)? else {
             return Ok(None);
         };
-        let formation = codec::decode(Kind::Identity, &bytes);
+        let formation = codec::decode(Kind::Formation, &bytes);
         formation
             .map(Some)
             .map_err(|e| StorageError::damaged(&path, e.to_string(), REJOIN))

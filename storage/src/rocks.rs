@@ -1,13 +1,14 @@
 //! RocksDB: the settings of both databases, each with its reason, and its errors in our words.
 
 use crate::StorageOptions;
-use crate::error::{Result, StorageError};
+use crate::error::{REJOIN, Result, StorageError};
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode, ErrorKind, InfoLogger,
     LogLevel, Options,
 };
 use sched_core::tables::Table;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 /// The column family of log entries; the key is the index, big-endian.
 pub(crate) const LOG_ENTRIES: &str = "log";
@@ -85,7 +86,8 @@ impl Shared {
             ColumnFamilyDescriptor::new(LOG_ENTRIES, entries),
             ColumnFamilyDescriptor::new(LOG_META, meta),
         ];
-        DB::open_cf_descriptors(&o, path, cfs).map_err(|e| on_open(path, &e, crate::error::REJOIN))
+        let db = DB::open_cf_descriptors(&o, path, cfs).map_err(|e| on_open(path, &e, REJOIN))?;
+        all_there(path, db, REJOIN)
     }
 
     fn log_entries(&self) -> Options {
@@ -110,7 +112,8 @@ impl Shared {
             .map(|t| t.name())
             .chain([rocksdb::DEFAULT_COLUMN_FAMILY_NAME]);
         let cfs = names.map(|name| ColumnFamilyDescriptor::new(name, self.state_options()));
-        DB::open_cf_descriptors(&o, path, cfs).map_err(|e| on_open(path, &e, remedy))
+        let db = DB::open_cf_descriptors(&o, path, cfs).map_err(|e| on_open(path, &e, remedy))?;
+        all_there(path, db, remedy)
     }
 
     /// Opens a database of state tables to look at how far it goes, changing nothing.
@@ -149,40 +152,61 @@ fn report(level: LogLevel, message: &str) {
     }
 }
 
-/// Returns the folder that RocksDB names in its message, or the database's.
+/// Compares the files a database consists of with those that are there: RocksDB looks at most of them only when they
+/// are read, which may be much later.
+fn all_there(folder: &Path, db: DB, remedy: &'static str) -> Result<DB> {
+    let files = db.live_files().map_err(|e| on_open(folder, &e, remedy))?;
+    for file in files {
+        let path = folder.join(file.name.trim_start_matches('/'));
+        let problem = match fs::metadata(&path) {
+            Ok(found) if found.len() == file.size as u64 => continue,
+            Ok(found) => format!("{} bytes instead of {}", found.len(), file.size),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => "the file is missing".to_owned(),
+            Err(e) => return Err(StorageError::io(&path, "read the size of", e)),
+        };
+        return Err(StorageError::damaged(&path, problem, remedy));
+    }
+    Ok(db)
+}
+
+/// Returns the file that RocksDB names in its message, or else the database's folder.
 fn named_file(folder: &Path, message: &str) -> PathBuf {
+    let punctuation = |c| matches!(c, ':' | ',' | '"' | '\'' | '(' | ')');
+    let inside = |w: &&str| Path::new(w).starts_with(folder) && Path::new(w) != folder;
     let named = message
         .split_whitespace()
-        .map(|w| w.trim_matches(|c| matches!(c, ':' | ',' | '"' | '\'' | '(' | ')')));
-    let inside = |w: &&str| Path::new(w).starts_with(folder) && *w != folder.to_string_lossy();
-    named
-        .filter(inside)
-        .next_back()
-        .map_or_else(|| folder.to_owned(), PathBuf::from)
+        .map(|w| w.trim_matches(punctuation))
+        .rfind(inside);
+    named.map_or_else(|| folder.to_owned(), PathBuf::from)
+}
+
+/// Whether RocksDB found wrong bytes, or misses a file, as opposed to a disk that is full or fails.
+fn is_damage(e: &rocksdb::Error, message: &str) -> bool {
+    e.kind() == ErrorKind::Corruption || message.contains("No such file")
 }
 
 /// An error while reading or writing an open database.
 pub(crate) fn on_use(folder: &Path, action: &'static str, e: &rocksdb::Error, remedy: &'static str) -> StorageError {
     let message = e.to_string();
-    match e.kind() {
-        ErrorKind::Corruption => StorageError::damaged(&named_file(folder, &message), message, remedy),
-        _ => StorageError::Database {
-            path: folder.to_owned(),
-            action,
-            problem: message,
-        },
+    if is_damage(e, &message) {
+        return StorageError::damaged(&named_file(folder, &message), message, remedy);
+    }
+    StorageError::Database {
+        path: folder.to_owned(),
+        action,
+        problem: message,
     }
 }
 
-/// An error while opening a database: missing files are damage as much as wrong bytes are.
+/// An error while opening a database. What RocksDB refuses here, other than for want of room or access, is damage.
 fn on_open(folder: &Path, e: &rocksdb::Error, remedy: &'static str) -> StorageError {
     let message = e.to_string();
-    let missing = message.contains("No such file") || message.contains("does not exist");
     match e.kind() {
+        _ if is_damage(e, &message) => StorageError::damaged(&named_file(folder, &message), message, remedy),
         ErrorKind::IOError if message.contains("lock") => StorageError::InUse {
             path: folder.to_owned(),
         },
-        ErrorKind::IOError if !missing => StorageError::Database {
+        ErrorKind::IOError | ErrorKind::NotSupported => StorageError::Database {
             path: folder.to_owned(),
             action: "open database",
             problem: message,

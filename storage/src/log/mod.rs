@@ -7,6 +7,8 @@
 //!   unknown. The process must end and start again.
 //! - There is no hole between the first and the last entry.
 
+mod disk;
+mod inventory;
 mod reader;
 mod tail;
 mod witness;
@@ -16,10 +18,9 @@ use crate::dir::{GroupContext, locked};
 use crate::error::{REJOIN, Result, StorageError};
 use crate::files;
 use crate::record::LogPosition;
-use crate::rocks::{self, LOG_META};
 use bytes::Bytes;
-use rocksdb::{ColumnFamily, DB};
-use sched_core::codec::{self, Kind};
+use disk::Disk;
+use inventory::{Inventory, fingerprint};
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -40,12 +41,6 @@ const FOLDER: &str = "log";
 /// The witness, beside the folder it watches.
 const WITNESS: &str = "SYNCED";
 
-const KEY_VOTE: &[u8] = b"vote";
-const KEY_PURGED: &[u8] = b"purged";
-const KEY_COMMITTED: &[u8] = b"committed";
-/// The number of the last write; see [`witness`].
-const KEY_NUMBER: &[u8] = b"number";
-
 /// A handle of the log. The writer thread ends with the last one.
 #[derive(Clone)]
 pub struct LogStore {
@@ -58,12 +53,6 @@ struct Handle {
     _context: GroupContext,
 }
 
-/// The log's database and where it lies.
-struct Disk {
-    db: DB,
-    folder: PathBuf,
-}
-
 /// What handles and writer share.
 struct Log {
     disk: Disk,
@@ -74,18 +63,13 @@ struct Log {
 
 /// The log as its callers see it, ahead of the disk by what is queued.
 struct Now {
-    /// Index of the first entry; `tail.next()` when there is none.
-    first: u64,
+    inventory: Inventory,
     tail: Tail,
-    vote: Option<Bytes>,
-    purged: Option<LogPosition>,
     committed: Option<LogPosition>,
     /// Whether `committed` is newer than on disk.
     committed_waits: bool,
     /// Waiting writes. Bounded by the callers: consensus holds what it was given until it is told that it is durable.
     queue: VecDeque<Write>,
-    /// The number of the last write that was handed over.
-    issued: u64,
     /// Truncations and purges so far: a reader that sees this change starts again.
     removals: u64,
     failure: Option<StorageError>,
@@ -113,36 +97,6 @@ pub struct LogStats {
     pub write_ns: u64,
 }
 
-fn key(index: u64) -> [u8; 8] {
-    index.to_be_bytes()
-}
-
-impl Disk {
-    fn cf(&self, name: &'static str) -> Result<&ColumnFamily> {
-        let missing = || StorageError::damaged(&self.folder, format!("column family {name:?} is missing"), REJOIN);
-        self.db.cf_handle(name).ok_or_else(missing)
-    }
-
-    fn on_use(&self, action: &'static str, e: &rocksdb::Error) -> StorageError {
-        rocks::on_use(&self.folder, action, e, REJOIN)
-    }
-
-    fn meta(&self, key: &'static [u8]) -> Result<Option<Vec<u8>>> {
-        self.db
-            .get_cf(self.cf(LOG_META)?, key)
-            .map_err(|e| self.on_use("read the log's markers", &e))
-    }
-
-    /// Reads a marker that is a position or the absence of one.
-    fn position(&self, key: &'static [u8]) -> Result<Option<LogPosition>> {
-        let Some(bytes) = self.meta(key)? else { return Ok(None) };
-        codec::decode(Kind::LogPosition, &bytes).map_err(|e| {
-            let problem = format!("marker {:?}: {e}", String::from_utf8_lossy(key));
-            StorageError::damaged(&self.folder, problem, REJOIN)
-        })
-    }
-}
-
 impl LogStore {
     pub(crate) fn open(ctx: &GroupContext) -> Result<Self> {
         let folder = ctx.dir.join(FOLDER);
@@ -155,7 +109,8 @@ impl LogStore {
         }
         let db = ctx.shared.open_log(&folder, create)?;
         let disk = Disk { db, folder };
-        let (now, number) = disk.load(ctx.shared.options().log_cache_bytes)?;
+        let standing = disk.standing()?;
+        let number = standing.number;
         let witness = match witness {
             Some((witness, seen)) => {
                 refuse_loss(&disk.folder, seen, number)?;
@@ -167,6 +122,7 @@ impl LogStore {
                 return Err(StorageError::damaged(&witness_path, problem, REJOIN));
             }
         };
+        let now = disk.load(&standing, ctx.shared.options().log_cache_bytes)?;
         let log = Arc::new(Log {
             disk,
             now: Mutex::new(now),
@@ -197,15 +153,23 @@ impl LogStore {
     /// everything before it is.
     pub fn append(&self, entries: Vec<(u64, Bytes)>, done: Done) {
         let log = self.log();
+        // Outside the lock: readers and the writer go on.
+        let prints: Vec<u64> = entries
+            .iter()
+            .map(|(index, bytes)| fingerprint(*index, bytes))
+            .collect();
         let mut now = locked(&log.now);
-        if let Err(e) = now.accepts(&log.disk.folder, &entries) {
-            drop(now);
-            return done(Err(e));
-        }
-        let number = now.issued + 1;
-        let first = entries.first().map_or(now.tail.next(), |(index, _)| *index);
+        let first = match now.accepts(&log.disk.folder, &entries) {
+            Ok(first) => first,
+            Err(e) => {
+                drop(now);
+                return done(Err(e));
+            }
+        };
+        let number = now.inventory.standing().number + 1;
         let mut list = Vec::with_capacity(entries.len());
-        for (_, bytes) in entries {
+        for ((_, bytes), print) in entries.into_iter().zip(prints) {
+            now.inventory.append(print);
             now.tail.push(bytes.clone(), number);
             list.push(bytes);
         }
@@ -215,8 +179,8 @@ impl LogStore {
     /// Stores the vote, durably, in order with all other writes. Takes its place in that order when called.
     pub fn save_vote(&self, vote: Bytes) -> impl Future<Output = Result<()>> + Send + use<> {
         let ticket = self.order(|now| {
-            now.vote = Some(vote.clone());
-            Ok(Some(What::Vote(vote)))
+            now.inventory.vote(vote.to_vec());
+            Ok(Some(What::Vote))
         });
         ticket.wait()
     }
@@ -232,14 +196,19 @@ impl LogStore {
             if from >= next {
                 return Ok(None);
             }
-            if now.purged.is_some_and(|purged| from <= purged.index) {
+            if now
+                .inventory
+                .standing()
+                .purged
+                .is_some_and(|purged| from <= purged.index)
+            {
                 return Err(StorageError::misuse(
                     &folder,
                     format!("entries from {from} on are to be removed, but are already purged"),
                 ));
             }
             now.tail.truncate(from);
-            now.first = now.first.min(from);
+            now.inventory.truncate(from);
             now.removals += 1;
             Ok(Some(What::Truncate { from, to: next }))
         });
@@ -252,15 +221,18 @@ impl LogStore {
     /// Purge only what a durable snapshot holds: see [`crate::Snapshots`].
     pub fn purge(&self, upto: LogPosition) -> impl Future<Output = Result<()>> + Send + use<> {
         let ticket = self.order(|now| {
-            if now.purged.is_some_and(|purged| purged.index >= upto.index) {
+            let standing = now.inventory.standing();
+            if standing.purged.is_some_and(|purged| purged.index >= upto.index) {
                 return Ok(None);
             }
-            let first = now.first;
-            now.purged = Some(upto);
+            let first = standing.first;
             now.tail.purge(upto.index + 1);
-            now.first = upto.index + 1;
+            now.inventory.purge(upto);
             now.removals += 1;
-            Ok(Some(What::Purge { first, upto }))
+            Ok(Some(What::Purge {
+                first,
+                upto: upto.index,
+            }))
         });
         ticket.wait()
     }
@@ -309,7 +281,12 @@ impl LogStore {
     /// # Errors
     /// None today; the vote is in memory.
     pub fn read_vote(&self) -> Result<Option<Bytes>> {
-        Ok(locked(&self.log().now).vote.clone())
+        Ok(locked(&self.log().now)
+            .inventory
+            .standing()
+            .vote
+            .clone()
+            .map(Bytes::from))
     }
 
     /// Returns the position last purged.
@@ -317,7 +294,7 @@ impl LogStore {
     /// # Errors
     /// None today; the position is in memory.
     pub fn read_purged(&self) -> Result<Option<LogPosition>> {
-        Ok(locked(&self.log().now).purged)
+        Ok(locked(&self.log().now).inventory.standing().purged)
     }
 
     /// Returns how far the log was known to be committed.
@@ -353,12 +330,13 @@ impl LogStore {
 impl Log {
     /// Queues a write that is already visible.
     fn issue(&self, now: &mut Now, what: What, done: Done) {
-        now.issued += 1;
-        now.queue.push_back(Write {
-            number: now.issued,
-            what,
-            done,
-        });
+        debug_assert_eq!(
+            now.tail.next(),
+            now.inventory.standing().next,
+            "memory and inventory agree"
+        );
+        let standing = now.inventory.stamp();
+        now.queue.push_back(Write { standing, what, done });
         self.wake.notify_one();
     }
 }
@@ -370,34 +348,34 @@ impl Now {
             .map(|first| StorageError::Closed(Arc::new(first.clone())))
     }
 
-    /// Checks that entries follow the end of the log without a hole.
-    fn accepts(&mut self, folder: &Path, entries: &[(u64, Bytes)]) -> Result<()> {
+    /// Checks that entries follow the end of the log without a hole; returns the index of the first.
+    fn accepts(&mut self, folder: &Path, entries: &[(u64, Bytes)]) -> Result<u64> {
         if let Some(e) = self.refusal() {
             return Err(e);
         }
-        let Some((first, _)) = entries.first() else {
-            return Ok(());
-        };
         let next = self.tail.next();
-        let untouched = self.first == next && self.purged.is_none();
-        if *first != next && !untouched {
-            return Err(StorageError::misuse(
-                folder,
-                format!("entry {first} is to be appended, but the next one is {next}"),
-            ));
-        }
-        if let Some(at) = entries.windows(2).position(|w| w[1].0 != w[0].0 + 1) {
-            let (a, b) = (entries[at].0, entries[at + 1].0);
-            return Err(StorageError::misuse(
-                folder,
-                format!("entries {a} and {b} are to be appended with a hole between them"),
-            ));
-        }
-        if untouched && *first != next {
-            self.tail.begin_at(*first);
-            self.first = *first;
-        }
-        Ok(())
+        let Some((first, _)) = entries.first() else {
+            return Ok(next);
+        };
+        let may_begin = self.inventory.is_empty() && self.inventory.standing().purged.is_none();
+        let hole = entries.windows(2).find(|w| w[1].0 != w[0].0 + 1);
+        let problem = match hole {
+            Some(w) => format!(
+                "entries {} and {} are to be appended with a hole between them",
+                w[0].0, w[1].0
+            ),
+            None if *first != next && !may_begin => {
+                format!("entry {first} is to be appended, but the next one is {next}")
+            }
+            None => {
+                if *first != next {
+                    self.tail.begin_at(*first);
+                    self.inventory.begin_at(*first);
+                }
+                return Ok(*first);
+            }
+        };
+        Err(StorageError::misuse(folder, problem))
     }
 }
 

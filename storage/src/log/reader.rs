@@ -1,12 +1,9 @@
 //! Reading the log: from memory what is there, from disk what is older.
 
-use super::{Disk, KEY_COMMITTED, KEY_NUMBER, KEY_PURGED, KEY_VOTE, LogStore, Now, Tail, key};
+use super::{LogStore, Now};
 use crate::dir::locked;
 use crate::error::{REJOIN, Result, StorageError};
-use crate::rocks::LOG_ENTRIES;
 use bytes::Bytes;
-use rocksdb::{Direction, IteratorMode, ReadOptions};
-use std::collections::VecDeque;
 
 /// What one step of a read came to.
 enum Step {
@@ -19,9 +16,9 @@ enum Step {
 }
 
 /// A read under way.
-struct Read {
+pub(super) struct Read {
     /// The next index wanted.
-    at: u64,
+    pub(super) at: u64,
     to: u64,
     budget: usize,
     removals: u64,
@@ -30,7 +27,7 @@ struct Read {
 
 impl Read {
     fn start(now: &Now, from: u64, to: u64, budget: usize) -> Self {
-        let at = from.max(now.first);
+        let at = from.max(now.inventory.standing().first);
         Self {
             at,
             to: to.min(now.tail.next()),
@@ -41,7 +38,7 @@ impl Read {
     }
 
     /// Takes the next entry, unless the budget is used up; the first one always fits.
-    fn take(&mut self, bytes: Bytes) -> bool {
+    pub(super) fn take(&mut self, bytes: Bytes) -> bool {
         if !self.found.is_empty() && bytes.len() > self.budget {
             return false;
         }
@@ -74,7 +71,7 @@ impl LogStore {
     /// None today; the index is in memory.
     pub fn first_index(&self) -> Result<Option<u64>> {
         let now = locked(&self.log().now);
-        Ok((now.first < now.tail.next()).then_some(now.first))
+        Ok((now.inventory.standing().first < now.tail.next()).then_some(now.inventory.standing().first))
     }
 
     /// Returns the index and the bytes of the last entry.
@@ -84,7 +81,7 @@ impl LogStore {
     pub fn last_entry(&self) -> Result<Option<(u64, Bytes)>> {
         let next = {
             let now = locked(&self.log().now);
-            if now.first == now.tail.next() {
+            if now.inventory.standing().first == now.tail.next() {
                 return Ok(None);
             }
             now.tail.next()
@@ -121,95 +118,5 @@ impl LogStore {
                 }
             }
         }
-    }
-}
-
-impl Disk {
-    /// Reads on from disk up to `before`; returns the first index that should be there and is not.
-    fn read(&self, read: &mut Read, before: u64) -> Result<Option<u64>> {
-        let from = key(read.at);
-        let mut options = ReadOptions::default();
-        options.set_iterate_range(from.to_vec()..key(before).to_vec());
-        let mode = IteratorMode::From(&from, Direction::Forward);
-        for item in self.db.iterator_cf_opt(self.cf(LOG_ENTRIES)?, options, mode) {
-            let (found, bytes) = item.map_err(|e| self.on_use("read the log", &e))?;
-            if *found != key(read.at) {
-                return Ok(Some(read.at));
-            }
-            if !read.take(Bytes::from(Vec::from(bytes))) {
-                return Ok(None);
-            }
-        }
-        Ok((read.at < before).then_some(read.at))
-    }
-
-    /// Reads where the log stands, and the number of its last write.
-    pub(super) fn load(&self, cache_bytes: usize) -> Result<(Now, u64)> {
-        let number = match self.meta(KEY_NUMBER)? {
-            None => 0,
-            Some(bytes) => u64::from_be_bytes(bytes.try_into().map_err(|b: Vec<u8>| {
-                StorageError::damaged(
-                    &self.folder,
-                    format!("the number of writes has {} bytes", b.len()),
-                    REJOIN,
-                )
-            })?),
-        };
-        let purged = self.position(KEY_PURGED)?;
-        let begin = purged.map_or(0, |p| p.index + 1);
-        let (first, next) = self.ends(begin)?;
-        if purged.is_some() && first != begin {
-            let problem = format!("entries up to {} were purged, but the first one is {first}", begin - 1);
-            return Err(StorageError::damaged(&self.folder, problem, REJOIN));
-        }
-        let now = Now {
-            first,
-            tail: Tail::new(next, cache_bytes),
-            vote: self.meta(KEY_VOTE)?.map(Bytes::from),
-            purged,
-            committed: self.position(KEY_COMMITTED)?,
-            committed_waits: false,
-            queue: VecDeque::new(),
-            issued: number,
-            removals: 0,
-            failure: None,
-            closing: false,
-        };
-        Ok((now, number))
-    }
-
-    /// Returns the index of the first entry from `begin` on and the index after the last; `begin` twice without entries.
-    ///
-    /// Looks from an explicit lower bound, so that it does not walk over what was purged.
-    fn ends(&self, begin: u64) -> Result<(u64, u64)> {
-        match (
-            self.end(begin, Direction::Forward)?,
-            self.end(begin, Direction::Reverse)?,
-        ) {
-            (Some(first), Some(last)) => Ok((first, last + 1)),
-            _ => Ok((begin, begin)),
-        }
-    }
-
-    /// Returns the index of the first or the last entry from `begin` on.
-    fn end(&self, begin: u64, towards: Direction) -> Result<Option<u64>> {
-        let mut options = ReadOptions::default();
-        options.set_iterate_lower_bound(key(begin).to_vec());
-        let mode = match towards {
-            Direction::Forward => IteratorMode::Start,
-            Direction::Reverse => IteratorMode::End,
-        };
-        let Some(item) = self.db.iterator_cf_opt(self.cf(LOG_ENTRIES)?, options, mode).next() else {
-            return Ok(None);
-        };
-        let (found, _) = item.map_err(|e| self.on_use("read the log", &e))?;
-        let index: [u8; 8] = (*found).try_into().map_err(|_| {
-            StorageError::damaged(
-                &self.folder,
-                format!("a log key has {} bytes instead of 8", found.len()),
-                REJOIN,
-            )
-        })?;
-        Ok(Some(u64::from_be_bytes(index)))
     }
 }

@@ -1,13 +1,14 @@
 //! The one thread that writes the log.
 
-use super::{Done, KEY_COMMITTED, KEY_NUMBER, KEY_PURGED, KEY_VOTE, Log, Witness, key};
+use super::disk::key;
+use super::inventory::Standing;
+use super::{Done, Log, Witness};
 use crate::dir::locked;
 use crate::error::{Result, StorageError};
 use crate::record::LogPosition;
-use crate::rocks::{LOG_ENTRIES, LOG_META};
+use crate::rocks::LOG_ENTRIES;
 use bytes::Bytes;
 use rocksdb::{WriteBatch, WriteOptions};
-use sched_core::codec::{self, Kind};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
@@ -19,16 +20,17 @@ const BATCH_BYTES_MAX: usize = 4 << 20;
 pub(super) enum What {
     /// Entries from index `first` on.
     Append { first: u64, entries: Vec<Bytes> },
-    /// A vote.
-    Vote(Bytes),
+    /// A vote: it is part of the standing.
+    Vote,
     /// Removal of `from <= index < to`.
     Truncate { from: u64, to: u64 },
     /// Removal of `first..=upto`.
-    Purge { first: u64, upto: LogPosition },
+    Purge { first: u64, upto: u64 },
 }
 
 pub(super) struct Write {
-    pub(super) number: u64,
+    /// Where the log stands after it.
+    pub(super) standing: Standing,
     pub(super) what: What,
     pub(super) done: Done,
 }
@@ -48,7 +50,7 @@ impl Write {
     fn bytes(&self) -> usize {
         match &self.what {
             What::Append { entries, .. } => entries.iter().map(Bytes::len).sum(),
-            What::Vote(_) | What::Truncate { .. } | What::Purge { .. } => 0,
+            What::Vote | What::Truncate { .. } | What::Purge { .. } => 0,
         }
     }
 }
@@ -97,16 +99,15 @@ impl Writer {
     fn write(&mut self, work: &Work) -> Result<()> {
         let started = Instant::now();
         let mut batch = WriteBatch::default();
-        let meta = self.log.disk.cf(LOG_META)?;
         for write in &work.writes {
             self.stage(&mut batch, &write.what)?;
         }
-        if let Some(committed) = work.committed {
-            batch.put_cf(meta, KEY_COMMITTED, codec::encode(Kind::LogPosition, &committed));
+        let last = work.writes.last().map(|w| &w.standing);
+        if let Some(standing) = last {
+            self.log.disk.put_standing(&mut batch, standing)?;
         }
-        let last = work.writes.last().map(|w| w.number);
-        if let Some(number) = last {
-            batch.put_cf(meta, KEY_NUMBER, number.to_be_bytes());
+        if let Some(committed) = work.committed {
+            self.log.disk.put_committed(&mut batch, committed)?;
         }
         let mut options = WriteOptions::default();
         // The commit marker alone may be lost: it is found again when a leader speaks.
@@ -116,8 +117,8 @@ impl Writer {
             .db
             .write_opt(batch, &options)
             .map_err(|e| self.log.disk.on_use("write the log", &e))?;
-        if let Some(number) = last {
-            self.witness.note(number)?;
+        if let Some(standing) = last {
+            self.witness.note(standing.number)?;
             let elapsed = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
             self.log.counters.syncs.fetch_add(1, Ordering::Relaxed);
             self.log.counters.write_ns.fetch_add(elapsed, Ordering::Relaxed);
@@ -126,7 +127,7 @@ impl Writer {
     }
 
     fn stage(&self, batch: &mut WriteBatch, what: &What) -> Result<()> {
-        let (log, meta) = (self.log.disk.cf(LOG_ENTRIES)?, self.log.disk.cf(LOG_META)?);
+        let log = self.log.disk.cf(LOG_ENTRIES)?;
         match what {
             What::Append { first, entries } => {
                 for (index, bytes) in (*first..).zip(entries) {
@@ -138,26 +139,21 @@ impl Writer {
                     .entries
                     .fetch_add(entries.len() as u64, Ordering::Relaxed);
             }
-            What::Vote(vote) => batch.put_cf(meta, KEY_VOTE, vote),
+            What::Vote => {}
             What::Truncate { from, to } => batch.delete_range_cf(log, key(*from), key(*to)),
-            What::Purge { first, upto } => {
-                let after = upto.index + 1;
-                // From the first entry, never from zero: a range deletion covers as little as it can.
-                if *first < after {
-                    batch.delete_range_cf(log, key(*first), key(after));
-                }
-                batch.put_cf(meta, KEY_PURGED, codec::encode(Kind::LogPosition, &Some(*upto)));
-            }
+            // From the first entry, never from zero: a range deletion covers as little as it can.
+            What::Purge { first, upto } if first <= upto => batch.delete_range_cf(log, key(*first), key(upto + 1)),
+            What::Purge { .. } => {}
         }
         Ok(())
     }
 
     fn completed(&self, work: Work) {
         if let Some(last) = work.writes.last() {
-            locked(&self.log.now).tail.evict(last.number);
+            locked(&self.log.now).tail.evict(last.standing.number);
         }
         let purged = work.writes.iter().filter_map(|w| match w.what {
-            What::Purge { first, upto } if first < upto.index => Some((first, upto.index)),
+            What::Purge { first, upto } if first < upto => Some((first, upto)),
             _ => None,
         });
         let purged: Vec<_> = purged.collect();

@@ -6,7 +6,7 @@ use std::fs;
 
 #[test]
 fn a_node_keeps_its_id_and_learns_its_cluster_once() {
-    let tmp = tempfile::tempdir().unwrap();
+    let tmp = folder();
     let path = tmp.path().join("a/b/data");
     let first = DataDir::open(&path).unwrap();
     let identity = first.identity();
@@ -26,7 +26,7 @@ fn a_node_keeps_its_id_and_learns_its_cluster_once() {
 
 #[test]
 fn a_second_process_is_kept_out_as_long_as_anything_is_open() {
-    let tmp = tempfile::tempdir().unwrap();
+    let tmp = folder();
     let (dir, group) = open(tmp.path()).unwrap();
     assert!(matches!(DataDir::open(tmp.path()), Err(StorageError::InUse { .. })));
     assert!(
@@ -47,7 +47,7 @@ fn a_second_process_is_kept_out_as_long_as_anything_is_open() {
 
 #[test]
 fn the_formation_is_kept_until_it_is_cleared() {
-    let tmp = tempfile::tempdir().unwrap();
+    let tmp = folder();
     let dir = DataDir::open(tmp.path()).unwrap();
     assert_eq!(dir.read_formation().unwrap(), None);
     dir.save_formation(b"one").unwrap();
@@ -62,7 +62,7 @@ fn the_formation_is_kept_until_it_is_cleared() {
 
 #[test]
 fn work_in_progress_is_wiped_and_the_workers_files_stay() {
-    let tmp = tempfile::tempdir().unwrap();
+    let tmp = folder();
     let dir = DataDir::open(tmp.path()).unwrap();
     fs::create_dir(dir.tmp_dir().join("half")).unwrap();
     fs::write(dir.tmp_dir().join("half/file"), b"x").unwrap();
@@ -75,18 +75,18 @@ fn work_in_progress_is_wiped_and_the_workers_files_stay() {
 
 #[test]
 fn a_folder_with_something_else_in_it_is_refused() {
-    let tmp = tempfile::tempdir().unwrap();
+    let tmp = folder();
     fs::write(tmp.path().join("thesis.tex"), b"x").unwrap();
     let e = DataDir::open(tmp.path()).err().unwrap();
     assert!(e.to_string().contains("thesis.tex"), "{e}");
-    let fresh_file_system = tempfile::tempdir().unwrap();
+    let fresh_file_system = folder();
     fs::create_dir(fresh_file_system.path().join("lost+found")).unwrap();
     DataDir::open(fresh_file_system.path()).unwrap();
 }
 
 #[test]
 fn another_format_and_a_damaged_or_missing_identity_stop_the_node() {
-    let tmp = tempfile::tempdir().unwrap();
+    let tmp = folder();
     drop(open(tmp.path()).unwrap());
     let path = tmp.path().join("IDENTITY");
     let whole = fs::read(&path).unwrap();

@@ -8,7 +8,7 @@ use std::sync::{Arc, Barrier};
 
 #[test]
 fn entries_can_be_read_before_they_are_durable_and_after_reopening() {
-    let tmp = tempfile::tempdir().unwrap();
+    let tmp = folder();
     {
         let (_dir, group) = open(tmp.path()).unwrap();
         assert_eq!(group.log.first_index().unwrap(), None);
@@ -34,7 +34,7 @@ fn entries_can_be_read_before_they_are_durable_and_after_reopening() {
 
 #[test]
 fn reads_cap_bytes_but_give_at_least_one_entry() {
-    let tmp = tempfile::tempdir().unwrap();
+    let tmp = folder();
     let (_dir, group) = open(tmp.path()).unwrap();
     let big = |i| (i, Bytes::from(vec![i as u8; 1000]));
     append_now(&group.log, (0..50).map(big).collect());
@@ -59,7 +59,7 @@ fn reads_cap_bytes_but_give_at_least_one_entry() {
 
 #[test]
 fn truncated_entries_are_gone_and_their_places_taken_anew() {
-    let tmp = tempfile::tempdir().unwrap();
+    let tmp = folder();
     let newer = |i: u64| (i, Bytes::from(format!("newer {i}")));
     let check = |log: &sched_storage::LogStore| {
         assert_eq!(log.read(0, 31, usize::MAX).unwrap(), entries(0..31));
@@ -95,7 +95,7 @@ fn truncated_entries_are_gone_and_their_places_taken_anew() {
 
 #[test]
 fn purged_entries_are_gone_and_the_log_goes_on_behind_them() {
-    let tmp = tempfile::tempdir().unwrap();
+    let tmp = folder();
     {
         let (_dir, group) = open(tmp.path()).unwrap();
         append_now(&group.log, entries(0..300));
@@ -132,7 +132,7 @@ fn purged_entries_are_gone_and_the_log_goes_on_behind_them() {
 
 #[test]
 fn space_of_purged_entries_comes_back() {
-    let tmp = tempfile::tempdir().unwrap();
+    let tmp = folder();
     let (_dir, group) = open(tmp.path()).unwrap();
     let on_disk = || {
         let files = std::fs::read_dir(tmp.path().join("groups/0/log"))
@@ -159,7 +159,7 @@ fn space_of_purged_entries_comes_back() {
 
 #[test]
 fn holes_and_overlaps_are_refused() {
-    let tmp = tempfile::tempdir().unwrap();
+    let tmp = folder();
     let (_dir, group) = open(tmp.path()).unwrap();
     append_now(&group.log, entries(5..8));
     for bad in [entries(9..10), entries(7..8), [entries(8..9), entries(10..11)].concat()] {
@@ -174,7 +174,7 @@ fn holes_and_overlaps_are_refused() {
 
 #[test]
 fn completions_come_in_the_order_of_the_calls() {
-    let tmp = tempfile::tempdir().unwrap();
+    let tmp = folder();
     let (_dir, group) = open(tmp.path()).unwrap();
     let (tell, told) = channel();
     for i in 0..2000u64 {
@@ -206,7 +206,7 @@ fn completions_come_in_the_order_of_the_calls() {
 
 #[test]
 fn readers_never_see_a_mixture_while_the_log_is_cut() {
-    let tmp = tempfile::tempdir().unwrap();
+    let tmp = folder();
     let options = StorageOptions {
         log_cache_bytes: 0,
         ..small()
@@ -250,7 +250,7 @@ fn readers_never_see_a_mixture_while_the_log_is_cut() {
 
 #[test]
 fn a_panicking_callback_closes_the_log_and_leaves_nobody_waiting() {
-    let tmp = tempfile::tempdir().unwrap();
+    let tmp = folder();
     let (_dir, group) = open(tmp.path()).unwrap();
     group.log.append(entries(0..1), Box::new(|_| panic!("on purpose")));
     // Whether it comes in time for the same batch or not, it is answered.
@@ -267,7 +267,7 @@ fn a_panicking_callback_closes_the_log_and_leaves_nobody_waiting() {
 
 #[test]
 fn the_last_handle_may_go_inside_a_callback() {
-    let tmp = tempfile::tempdir().unwrap();
+    let tmp = folder();
     let (tell, told) = channel();
     {
         let (_dir, group) = open(tmp.path()).unwrap();

@@ -1,8 +1,10 @@
 //! Everything that needs a real disk: one binary, because each links RocksDB.
 
+mod crash;
+mod damage;
 mod dir;
-
+mod full;
 mod log;
-
+mod snapshot;
 mod state;
 mod support;

@@ -31,7 +31,7 @@ impl conformance::Store for OnDisk {
 #[test]
 fn tables_on_disk_conform() {
     let make = || {
-        let tmp = tempfile::tempdir().unwrap();
+        let tmp = folder();
         let (_, group) = open(tmp.path()).unwrap();
         OnDisk {
             state: group.state,
@@ -43,7 +43,7 @@ fn tables_on_disk_conform() {
 
 #[test]
 fn closing_keeps_everything_although_nothing_is_synced() {
-    let tmp = tempfile::tempdir().unwrap();
+    let tmp = folder();
     for last in [10, 500, 3000] {
         let (_dir, group) = open(tmp.path()).unwrap();
         let from = group.state.applied().unwrap().index().unwrap_or(0);
@@ -57,7 +57,7 @@ fn closing_keeps_everything_although_nothing_is_synced() {
 
 #[test]
 fn a_view_and_its_applied_record_are_of_one_moment() {
-    let tmp = tempfile::tempdir().unwrap();
+    let tmp = folder();
     let (_dir, group) = open(tmp.path()).unwrap();
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -83,7 +83,7 @@ fn a_view_and_its_applied_record_are_of_one_moment() {
 
 #[test]
 fn missing_tables_are_rebuilt_from_the_log_as_long_as_it_begins_at_its_beginning() {
-    let tmp = tempfile::tempdir().unwrap();
+    let tmp = folder();
     {
         let (_dir, group) = open(tmp.path()).unwrap();
         append_now(&group.log, entries(0..10));
@@ -101,7 +101,7 @@ fn missing_tables_are_rebuilt_from_the_log_as_long_as_it_begins_at_its_beginning
 
 #[test]
 fn leftovers_of_other_tables_are_removed() {
-    let tmp = tempfile::tempdir().unwrap();
+    let tmp = folder();
     drop(open(tmp.path()).unwrap());
     let state = tmp.path().join("groups/0/state");
     std::fs::create_dir(state.join("99")).unwrap();
