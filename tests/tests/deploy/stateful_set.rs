@@ -1,6 +1,7 @@
 //! The pods of the StatefulSet as three processes: what Kubernetes would set is read from the manifest, not repeated here.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -20,28 +21,46 @@ const FORM_LIMIT: Duration = Duration::from_secs(60);
 /// Well within the manifest's grace period.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 
+/// Shown of each pod's log after a failure.
+const LOG_LINES: usize = 30;
+
 /// One pod: a process with the pod's environment, on a loopback address of its own so that the ports stay as they are.
 struct Pod {
     address: String,
     process: Child,
-    _data: TempDir,
+    folder: TempDir,
+}
+
+impl Pod {
+    /// The end of what it logged.
+    fn log(&self) -> String {
+        let log = std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
+        let lines: Vec<_> = log.lines().collect();
+        let tail = lines[lines.len().saturating_sub(LOG_LINES)..].join("\n");
+        format!("--- {}\n{tail}\n", self.address)
+    }
 }
 
 #[tokio::test]
 async fn the_pods_environment_makes_a_cluster() -> Result<()> {
     let set = &objects().await?["StatefulSet/sched"];
     let client_port = container_ports(set)?["client"];
-    let replicas = number_at(set, "/spec/replicas")?;
+    let mut pods = Vec::new();
+    let outcome = serve(set, client_port, &mut pods).await;
+    // What the nodes said is the first thing to read.
+    outcome.with_context(|| pods.iter().map(Pod::log).collect::<String>())
+}
 
+async fn serve(set: &Value, client_port: u64, pods: &mut Vec<Pod>) -> Result<()> {
     // The first pod alone: alive, and not ready, for there is no quorum.
-    let mut pods = vec![start(set, 0, client_port)?];
+    pods.push(start(set, 0, client_port)?);
     probe(set, "livenessProbe", &pods[0], 200).await?;
     probe(set, "readinessProbe", &pods[0], 503).await?;
 
-    for ordinal in 1..replicas {
+    for ordinal in 1..number_at(set, "/spec/replicas")? {
         pods.push(start(set, ordinal, client_port)?);
     }
-    for pod in &pods {
+    for pod in &*pods {
         probe(set, "startupProbe", pod, 200).await?;
         probe(set, "readinessProbe", pod, 200).await?;
     }
@@ -50,7 +69,7 @@ async fn the_pods_environment_makes_a_cluster() -> Result<()> {
     let mut enqueue = Command::new(binaries::path("schedcli")?);
     enqueue.args(["--endpoint", &pods[0].address, "enqueue", "--sample", "ok", "--wait"]);
     run(enqueue, FORM_LIMIT).await?;
-    for pod in &mut pods {
+    for pod in pods {
         stop(pod).await?;
     }
     Ok(())
@@ -58,7 +77,7 @@ async fn the_pods_environment_makes_a_cluster() -> Result<()> {
 
 /// Starts the pod with the given number as the StatefulSet would.
 fn start(set: &Value, ordinal: u64, client_port: u64) -> Result<Pod> {
-    let data = tempfile::tempdir()?;
+    let folder = tempfile::tempdir()?;
     let name = format!("sched-{ordinal}");
     let mut environment: BTreeMap<String, String> = environment(set)?
         .into_iter()
@@ -69,20 +88,24 @@ fn start(set: &Value, ordinal: u64, client_port: u64) -> Result<Pod> {
             .entry(key.into())
             .and_modify(|value| *value = value.replace("0.0.0.0", &loopback(ordinal)));
     }
-    environment.insert("SCHED_DATA_DIR".into(), data.path().join("data").display().to_string());
+    environment.insert(
+        "SCHED_DATA_DIR".into(),
+        folder.path().join("data").display().to_string(),
+    );
     let arguments = list_at(set, "/spec/template/spec/containers/0/args")?;
     let process = Command::new(binaries::path("schednode")?)
         .args(arguments.iter().filter_map(Value::as_str))
         .envs(environment)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
+        .stderr(File::create(folder.path().join("log"))?)
         .kill_on_drop(true)
         .spawn()
         .context("schednode")?;
     Ok(Pod {
         address: format!("{}:{client_port}", loopback(ordinal)),
         process,
-        _data: data,
+        folder,
     })
 }
 
