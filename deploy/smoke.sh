@@ -83,14 +83,14 @@ in_systemd() {
 
 # What this machine has the means for.
 possible() {
-    echo dev nodes
+    printf '%s\n' dev nodes
     find_compose >/dev/null && echo compose
     command -v kubectl >/dev/null && kubectl --request-timeout 3s get namespace sched >/dev/null 2>&1 && echo kubernetes
     command -v systemctl >/dev/null && systemctl is-active --quiet schednode 2>/dev/null && echo systemd
     return 0
 }
 
-if [ $# -gt 0 ]; then forms=("$@"); else read -ra forms < <(possible | tr "\n" " "); fi
+if [ $# -gt 0 ]; then forms=("$@"); else mapfile -t forms < <(possible); fi
 for form in "${forms[@]}"; do
     start=$SECONDS
     case $form in

@@ -31,11 +31,13 @@ stop_all() {
     local status=$?
     trap - EXIT INT TERM
     stop_nodes
-    if [ $status = 0 ]; then rm -rf "$work"
-    else
-        show_logs
-        printf '\ndemo: logs and data are in %s\n' "$work" >&2
-    fi
+    case $status in
+        0 | 130 | 143) rm -rf "$work" ;;
+        *)
+            show_logs
+            printf '\ndemo: logs and data are in %s\n' "$work" >&2
+            ;;
+    esac
     exit $status
 }
 trap stop_all EXIT
@@ -94,6 +96,7 @@ show schedcli list
 show schedcli runs "$rule"
 run=$(json runs "$rule" | value run)
 show schedcli logs "$run"
+show tail -n 3 "$work/heartbeat.txt"
 
 step "The leader is killed with -9 while tasks fall due every $ONE_SHOT_GAP_MS ms"
 due=()
@@ -128,6 +131,8 @@ for task in "${due[@]}"; do
     printf '   task %-4s late %5s ms, attempts %s\n' "$task" "$late" "$attempts"
 done
 tell "all $ONE_SHOTS ran; the latest started $worst ms late; $again needed a second attempt (their worker was on the killed node)"
+tell "the heartbeat, before and after:"
+tail -n 8 "$work/heartbeat.txt" | sed 's/^/     /'
 [ "$worst" -le $LATE_MS_MAX ] || die "a task was $worst ms late, the promise is $LATE_MS_MAX ms"
 
 step "The killed node comes back with its data"
