@@ -179,6 +179,11 @@ impl<'de> Deserialize<'de> for Tasks {
             fn visit_unit<E>(self) -> Result<Tasks, E> {
                 Ok(Tasks(Vec::new()))
             }
+
+            /// An empty file.
+            fn visit_none<E>(self) -> Result<Tasks, E> {
+                Ok(Tasks(Vec::new()))
+            }
         }
         deserializer.deserialize_any(OneOrMany)
     }

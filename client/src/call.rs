@@ -85,7 +85,7 @@ impl Caller {
             maybe_done: false,
             last_refusal: None,
         };
-        let deadline = record.started + call.deadline;
+        let mut deadline = record.started + call.deadline;
         for round in 0_u32.. {
             let mut queue: VecDeque<Arc<Target>> = self.targets.in_order().into();
             let mut asked: Vec<Arc<Target>> = Vec::with_capacity(queue.len());
@@ -99,8 +99,12 @@ impl Caller {
                 if Instant::now() >= deadline {
                     return Err(record.give_up(call));
                 }
-                let limit = deadline.min(Instant::now() + call.attempt_timeout);
-                match self.attempt(&target, limit, &send, &mut record).await? {
+                let began = Instant::now();
+                let limit = (deadline + call.poll).min(began + call.attempt_timeout + call.poll);
+                let attempt = self.attempt(&target, limit, &send, &mut record).await?;
+                // Time in which a node was waiting as it was asked to is not time without an answer.
+                deadline += began.elapsed().min(call.poll);
+                match attempt {
                     Attempt::Answered(reply) => return Ok(reply),
                     Attempt::Refused(failure) => return Err(ClientError::Refused(failure)),
                     Attempt::Again { hint, pause: asked_for } => {
@@ -208,6 +212,8 @@ impl Caller {
 pub(crate) struct Call {
     pub(crate) deadline: Duration,
     pub(crate) attempt_timeout: Duration,
+    /// How long a node is asked to wait before it answers; on top of the other limits.
+    pub(crate) poll: Duration,
     /// It changes something, so that an unknown outcome matters.
     pub(crate) changes: bool,
 }

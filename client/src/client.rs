@@ -92,6 +92,7 @@ impl Client {
         Call {
             deadline,
             attempt_timeout,
+            poll: Duration::ZERO,
             changes: true,
         }
     }
@@ -406,11 +407,7 @@ impl Client {
         loop {
             let left = until.map_or(Duration::MAX, |until| until.saturating_duration_since(Instant::now()));
             let poll = left.min(Duration::from_millis(WAIT_MS_MAX));
-            let limits = Call {
-                deadline: self.caller.options.deadline + poll,
-                attempt_timeout: self.caller.options.attempt_timeout + poll,
-                changes: false,
-            };
+            let limits = Call { poll, ..self.read() };
             let request = v1::WaitRequest {
                 subject: Some(subject.to_wire()),
                 // Bounded by `WAIT_MS_MAX`; rounded up, so that the last poll does not end early and spin.

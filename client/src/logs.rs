@@ -121,6 +121,7 @@ impl Reader {
         let limits = Call {
             deadline: options.deadline,
             attempt_timeout: options.attempt_timeout,
+            poll: std::time::Duration::ZERO,
             changes: false,
         };
         if self.breaks > 0 {

@@ -187,7 +187,7 @@ fn what_a_file_says_wrong_is_named_by_place_and_field() {
         ("", &["x.yaml", "holds no task"][..]),
         ("[]", &["holds no task"]),
         ("just text", &["x.yaml", "a task or a list of tasks"]),
-        ("acton: {sample: ok}", &["x.yaml", "unknown field `acton`", "line 1"]),
+        ("acton: {sample: ok}", &["x.yaml", "unknown field `acton`", "`action`"]),
         (
             "action: {sample: ok}\n---\naction: {sampel: ok}",
             &["after task 1", "action", "unknown field `sampel`"],

@@ -11,8 +11,8 @@ pub(crate) struct StatusView {
     /// `RUNNING` or `SHUTDOWN`.
     state: String,
     shutdown_message: Option<String>,
-    /// A node's id. As text: it has more digits than some readers of JSON keep.
-    leader: Option<String>,
+    /// A node's id.
+    leader: Option<u64>,
     term: u64,
     nodes: Vec<NodeView>,
     spooled: u64,
@@ -27,7 +27,7 @@ pub(crate) struct StatusView {
     pub(crate) confirmed: bool,
     cluster: String,
     /// The node that answered.
-    node: String,
+    node: u64,
     version: String,
     zone_data: String,
     now: String,
@@ -36,8 +36,9 @@ pub(crate) struct StatusView {
 /// A node.
 #[derive(Serialize, Debug)]
 pub(crate) struct NodeView {
-    id: String,
-    /// `leader`, `follower`, `learner` or `candidate`.
+    /// Has up to 19 digits: more than a reader of JSON keeps that takes numbers for floating-point ones.
+    id: u64,
+    /// `LEADER`, `FOLLOWER`, `LEARNER` or `CANDIDATE`.
     role: String,
     client_address: String,
     peer_address: String,
@@ -48,8 +49,8 @@ pub(crate) struct NodeView {
 impl NodeView {
     pub(crate) fn new(node: v1::Node) -> Self {
         Self {
-            id: node.id.to_string(),
-            role: word(node.role().as_str_name(), "NODE_ROLE_").to_ascii_lowercase(),
+            id: node.id,
+            role: word(node.role().as_str_name(), "NODE_ROLE_"),
             client_address: node.client_address,
             peer_address: node.peer_address,
             reachable: node.reachable,
@@ -63,7 +64,7 @@ impl StatusView {
         Self {
             state: word(reply.state().as_str_name(), "SCHEDULER_STATE_"),
             shutdown_message: Some(reply.shutdown_message).filter(|message| !message.is_empty()),
-            leader: reply.leader.map(|leader| leader.to_string()),
+            leader: reply.leader,
             term: reply.term,
             nodes: reply.nodes.into_iter().map(NodeView::new).collect(),
             spooled: reply.spooled,
@@ -76,7 +77,7 @@ impl StatusView {
             slots: reply.slots,
             confirmed: reply.confirmed,
             cluster: reply.cluster,
-            node: reply.node.to_string(),
+            node: reply.node,
             version: reply.version,
             zone_data: reply.zone_data,
             now: instant(reply.now_unix_ms),
@@ -86,7 +87,9 @@ impl StatusView {
 
 /// Shows how the cluster is.
 pub(crate) fn status(status: &StatusView) -> String {
-    let leader = status.leader.as_deref().unwrap_or("none");
+    let leader = status
+        .leader
+        .map_or_else(|| "none".to_owned(), |leader| leader.to_string());
     let some = |text: &str| Some(text.to_owned());
     let mut text = lines(&[
         ("state", some(&status.state)),
@@ -124,7 +127,7 @@ pub(crate) fn nodes(nodes: &[NodeView]) -> String {
     let mut table = Table::new(&["NODE", "ROLE", "CLIENTS AT", "PEERS AT", "REACHABLE", "LAG"]);
     for node in nodes {
         table.row([
-            node.id.clone(),
+            node.id.to_string(),
             node.role.clone(),
             or_dash(Some(&node.client_address)),
             or_dash(Some(&node.peer_address)),

@@ -1,0 +1,162 @@
+//! What is said when something is wrong, and with which exit code.
+
+use crate::support::{run, run_alone, run_at};
+use sched_client::testing::{FakeCluster, Fault};
+use sched_client::v1;
+use sched_proto::convert::failure;
+
+#[tokio::test]
+async fn wrong_usage_is_2_and_sends_nothing() {
+    let cluster = FakeCluster::start(1).await;
+    let long = "x".repeat(257);
+    for (arguments, parts) in [
+        (
+            &["enqueue", "--at", "noon", "--sample", "ok"][..],
+            &["--at", "2027-03-01T09:00:00Z"][..],
+        ),
+        (&["enqueue", "--in", "soon", "--sample", "ok"], &["--in", "90m"]),
+        (&["enqueue", "--every", "1ms", "--sample", "ok"], &["--every", "10ms"]),
+        (
+            &["enqueue", "--cron", "99 * * * *", "--sample", "ok"],
+            &["--cron", "99"],
+        ),
+        (
+            &[
+                "enqueue",
+                "--rrule",
+                "FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=30",
+                "--sample",
+                "ok",
+            ],
+            &["--rrule", "never occurs"],
+        ),
+        (
+            &["enqueue", "--cron", "@daily", "--tz", "Mars/Olympus", "--sample", "ok"],
+            &["--tz", "Mars/Olympus"],
+        ),
+        (
+            &["enqueue", "--in", "1s", "--dtstart", "x", "--sample", "ok"],
+            &["--dtstart", "--rrule"],
+        ),
+        (&["enqueue", "--sample", "perhaps"], &["--sample", "ok,500"]),
+        (&["enqueue", "--dir", "x", "--sample", "ok"], &["--dir", "CMD"]),
+        (&["enqueue", "--http", "GET nowhere"], &["action.http.url", "http"]),
+        (&["enqueue", "--name", &long, "--sample", "ok"], &["name", "257", "256"]),
+        (&["enqueue", "--name", "42", "--sample", "ok"], &["name", "letter"]),
+        (&["enqueue", "--tries", "0", "--sample", "ok"], &["tries"]),
+        (
+            &["enqueue", "--label", "a=1", "--label", "a=2", "--sample", "ok"],
+            &["--label", "twice"],
+        ),
+        (
+            &["enqueue", "--stdin", "@/no/such/file", "--", "cat"],
+            &["--stdin", "/no/such/file"],
+        ),
+        (&["enqueue", "-f", "/no/such/file.yaml"], &["/no/such/file.yaml"]),
+        (&["move", "1", "--at", "noon"], &["--at"]),
+        (&["retry", "42"], &["42:3"]),
+        (&["retry", "1:2", "nonsense"], &["nonsense"]),
+        (&["run", "1", "--param", "a b=c"], &["params", "a b"]),
+        (&["wait", "1", "--timeout", "x"], &["--timeout"]),
+        (&["clear-spool"], &["--yes"]),
+        (&["--endpoint", "https://x", "status"], &["https://x", "plain http"]),
+        (&["--endpoint", "", "status"], &["0 addresses"]),
+        (&["--deadline", "x", "status"], &["--deadline"]),
+    ] {
+        run(&cluster, arguments).await.failed(2, parts);
+    }
+    assert!(cluster.state().received.is_empty());
+}
+
+#[tokio::test]
+async fn refusals_are_1_and_unknown_things_are_4() {
+    let cluster = FakeCluster::start(1).await;
+    let past = v1::Failure {
+        field: "schedule.at".into(),
+        ..failure(
+            v1::FailureKind::Invalid,
+            "schedule.at: is an hour past; --late-ok accepts it",
+        )
+    };
+    cluster.fault(0, [Fault::Refuse(past)]);
+    let ran = run(&cluster, &["enqueue", "--at", "2020-01-01T00:00:00Z", "--sample", "ok"]).await;
+    ran.failed(1, &["--late-ok"]);
+    for arguments in [
+        &["get", "9"][..],
+        &["get", "nobody"],
+        &["get", "9:1"],
+        &["dequeue", "9"],
+        &["run", "9"],
+        &["cancel", "9:1"],
+        &["runs", "9"],
+        &["logs", "9:1"],
+        &["logs", "9"],
+        &["wait", "9"],
+    ] {
+        run(&cluster, arguments).await.failed(4, &["does not exist"]);
+    }
+    // The first failure decides, the rest is done all the same.
+    run(&cluster, &["enqueue", "--manual", "--name", "here", "--sample", "ok"])
+        .await
+        .done();
+    let ran = run(&cluster, &["dequeue", "nobody", "here"]).await;
+    assert_eq!(ran.code, 4, "{ran:?}");
+    assert!(
+        ran.stdout.contains("TERMINATED") && ran.stderr.contains("nobody"),
+        "{ran:?}"
+    );
+}
+
+#[tokio::test]
+async fn nobody_there_is_3_and_says_who_was_asked() {
+    let ran = run_at("127.0.0.1:1,127.0.0.1:2", &["status", "--deadline", "300ms"], b"").await;
+    ran.failed(
+        3,
+        &[
+            "http://127.0.0.1:1: Connection refused",
+            "http://127.0.0.1:2: Connection refused",
+        ],
+    );
+}
+
+#[tokio::test]
+async fn hostile_texts_do_not_reach_the_terminal_as_controls() {
+    let cluster = FakeCluster::start(1).await;
+    let evil = "\x1b]0;owned\x07";
+    let refusal = failure(v1::FailureKind::WrongState, format!("bad {evil}"));
+    cluster.fault(0, [Fault::Refuse(refusal)]);
+    run(&cluster, &["resume", "x"])
+        .await
+        .failed(1, &["bad \\u{1b}]0;owned\\u{7}"]);
+    run(
+        &cluster,
+        &["enqueue", "--manual", "--description", evil, "--sample", "ok"],
+    )
+    .await
+    .done();
+    let shown = run(&cluster, &["get", "1"]).await.done();
+    assert!(shown.contains("\\u{1b}]0;owned"), "{shown}");
+    let json = run(&cluster, &["get", "1", "-o", "json"]).await.json();
+    assert_eq!(json["description"], evil, "programs get the text itself");
+}
+
+#[tokio::test]
+async fn a_closed_pipe_is_no_error() {
+    use std::process::Stdio;
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_schedcli"))
+        .args(["next", "--every", "1s", "-n", "10000"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("starts");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("ends");
+    assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]));
+}
+
+#[tokio::test]
+async fn without_arguments_the_help_is_shown() {
+    let ran = run_alone(&[]).await;
+    assert_eq!(ran.code, 2);
+    assert!(ran.stderr.contains("Usage: schedcli"), "{ran:?}");
+}
