@@ -24,6 +24,8 @@ const SLOTS_DEFAULT: u32 = 64;
 const CONNECTIONS_DEFAULT: u32 = 4096;
 /// The proposer's own queue takes more; a call in progress costs at most its 64 KiB payload several times over.
 const CALLS_DEFAULT: u32 = 4096;
+/// What is logged when nothing else is said: the consensus library tells every step of every election, the database its whole set-up.
+const LOG_DEFAULT: &str = "info,openraft=warn,sched_storage::rocks=error";
 /// Larger files are none of ours.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
@@ -182,15 +184,15 @@ impl Config {
             slots: at_most("slots", settings.slots.unwrap_or(SLOTS_DEFAULT), WORKER_SLOTS_MAX)?,
             labels: labels(settings.labels.unwrap_or_default())?,
             heartbeat_ms: settings.heartbeat_ms.unwrap_or(100),
-            election_timeout_ms_min: settings.election_timeout_ms_min.unwrap_or(900),
-            election_timeout_ms_max: settings.election_timeout_ms_max.unwrap_or(1500),
+            election_timeout_ms_min: settings.election_timeout_ms_min.unwrap_or(400),
+            election_timeout_ms_max: settings.election_timeout_ms_max.unwrap_or(800),
             snapshot_entries: settings.snapshot_entries.unwrap_or(20_000),
             connections_max: at_least_1(
                 "connections_max",
                 settings.connections_max.unwrap_or(CONNECTIONS_DEFAULT),
             )?,
             calls_max: at_least_1("calls_max", settings.calls_max.unwrap_or(CALLS_DEFAULT))?,
-            log: log_filter(settings.log.unwrap_or_else(|| "info".to_owned()))?,
+            log: log_filter(settings.log.unwrap_or_else(|| LOG_DEFAULT.to_owned()))?,
             log_format: settings.log_format.unwrap_or_default(),
         };
         config.check_timing()?;

@@ -191,6 +191,8 @@ impl Agent {
         // Without one, the old one may still be there; the stream ends by itself if not.
         let Some(leader) = leader else { return };
         self.hint = None;
+        // A new leader turns workers away for the moment until it may act: what failed before it says nothing about it.
+        self.timers.backoff = BACKOFF.0;
         if self.stream.address() == Some(leader.as_str()) {
             return;
         }
