@@ -77,9 +77,13 @@ async fn keep_guard(program: PathBuf, mut changes: mpsc::Receiver<Change>) {
     let mut groups = BTreeSet::new();
     while !changes.is_closed() {
         match start(&program) {
-            Ok((_child, pipe)) => {
-                if let Err(e) = pass_on(&mut groups, pipe, &mut changes).await {
-                    tracing::warn!(error = %e, "the guard of processes is gone; starting another");
+            Ok((mut child, pipe)) => {
+                let gone = tokio::select! {
+                    passed = pass_on(&mut groups, pipe, &mut changes) => passed.map_err(|e| e.to_string()),
+                    status = child.wait() => Err(status.map_or_else(|e| e.to_string(), |status| status.to_string())),
+                };
+                if let Err(reason) = gone {
+                    tracing::warn!(reason, "the guard of processes is gone; starting another");
                 }
             }
             Err(e) => tracing::warn!(program = %program.display(), error = %e, "no guard of processes"),
@@ -124,6 +128,7 @@ async fn pass_on(
     let known: String = groups.iter().map(|group| format!("+{group}\n")).collect();
     pipe.write_all(known.as_bytes()).await?;
     while let Some(change) = changes.recv().await {
+        // Noted first: when the writing is cut short, the next guard is told.
         let line = note(groups, change);
         pipe.write_all(line.as_bytes()).await?;
     }
@@ -206,7 +211,6 @@ mod tests {
         let told = || async { tokio::fs::read_to_string(&pipe).await.unwrap() };
         let _first = guard.watch(Pid::from_raw(101).unwrap());
         assert_eq!(told().await, "+101\n");
-        // Finds the pipe broken, now or with the one after.
         let second = guard.watch(Pid::from_raw(102).unwrap());
         drop(second);
         assert_eq!(told().await, "+101\n", "the next guard hears of what still runs");

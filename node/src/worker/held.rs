@@ -131,7 +131,7 @@ impl Held {
             Some((pb::NackCode::TooOld, "older than what this worker remembers"))
         } else if self.draining {
             Some((pb::NackCode::Draining, "the worker is leaving"))
-        } else if self.entries.len() >= HELD_TOKENS_MAX || self.parked.len() >= self.slots {
+        } else if self.entries.len() >= HELD_TOKENS_MAX || self.busy + self.parked.len() >= 2 * self.slots {
             Some((pb::NackCode::Full, "no slot is free"))
         } else {
             None

@@ -234,6 +234,12 @@ impl WorkerHandle {
         self.status.clone()
     }
 
+    /// Lets the worker begin to leave, without waiting for it: see [`drain`](Self::drain).
+    pub fn begin_drain(&self, patience: Duration) {
+        // An agent that is gone has left; one with a full queue has been told often enough.
+        let _ = self.leave.try_send(patience);
+    }
+
     /// Lets the worker leave: it takes nothing new, what runs has `patience` to end and is then told to, results are reported, and the
     /// leader is told goodbye. Returns when the worker has ended, at most some seconds after the patience and the grace.
     ///

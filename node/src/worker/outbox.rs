@@ -4,7 +4,7 @@ use super::contact::Contact;
 use super::held::Held;
 use sched_core::Token;
 use sched_proto::worker as pb;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 /// About how large a batch gets: a report has up to 16 KiB of output, and the leader's limit for a message is 4 MiB.
@@ -12,11 +12,11 @@ const BATCH_BYTES: usize = 1024 * 1024;
 /// Entries of one batch of each kind that has no size to speak of.
 const BATCH_ENTRIES: usize = 2048;
 
-/// What waits to be sent. Reports are only named: their content stays in the table until it is recorded.
+/// What waits to be sent. Reports are only named, each once: their content stays in the table until it is recorded.
 #[derive(Default)]
 pub(crate) struct Outbox {
-    reports: VecDeque<Token>,
-    grant_requests: VecDeque<Token>,
+    reports: BTreeSet<Token>,
+    grant_requests: BTreeSet<Token>,
     nacks: Vec<pb::Nack>,
     output: VecDeque<pb::OutputChunk>,
     goodbye: Option<pb::Goodbye>,
@@ -26,12 +26,12 @@ pub(crate) struct Outbox {
 impl Outbox {
     /// Queues the report of an attempt that is over.
     pub(crate) fn report(&mut self, token: Token) {
-        self.reports.push_back(token);
+        self.reports.insert(token);
     }
 
     /// Queues a request for a grant.
     pub(crate) fn ask_for_grant(&mut self, token: Token) {
-        self.grant_requests.push_back(token);
+        self.grant_requests.insert(token);
     }
 
     /// Queues a refusal that is not in the table. It is dropped when the leader reads too slowly: the leader asks again.
@@ -82,13 +82,13 @@ impl Outbox {
         };
         let mut bytes = batch.nacks.len() * 64;
         while bytes < BATCH_BYTES && batch.completed.len() + batch.nacks.len() < BATCH_ENTRIES {
-            let Some(token) = self.reports.pop_front() else { break };
+            let Some(token) = self.reports.pop_first() else { break };
             if let Some((attempt, report)) = held.report(token, now) {
                 bytes += report.add_to(&mut batch, attempt);
             }
         }
         while bytes < BATCH_BYTES && batch.grant_requests.len() < BATCH_ENTRIES {
-            let Some(token) = self.grant_requests.pop_front() else {
+            let Some(token) = self.grant_requests.pop_first() else {
                 break;
             };
             bytes += 48;

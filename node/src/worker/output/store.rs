@@ -200,7 +200,7 @@ impl OutputStore {
     }
 
     #[cfg(test)]
-    pub(super) fn bytes_kept(&self) -> u64 {
+    pub(in crate::worker) fn bytes_kept(&self) -> u64 {
         self.lock().kept.bytes()
     }
 }
