@@ -1,7 +1,7 @@
 //! Measures acknowledged proposals: three replicas in one process, real logs with synced writes, many callers.
 //!
 //! ```text
-//! cargo run -p sched-raft --example throughput -- [seconds] [callers] [payload bytes] [replicas] [entries per snapshot]
+//! cargo run -p sched-raft --example throughput -- [seconds] [callers] [payload bytes] [replicas] [entries per snapshot] [entries in flight]
 //! ```
 
 use sched_core::command::{Command, Item};
@@ -69,6 +69,7 @@ async fn caller(replica: Replica, number: u128, payload: usize, until: Instant) 
 async fn start(
     replicas: usize,
     snapshot_entries: usize,
+    in_flight: usize,
     dir: &std::path::Path,
 ) -> Result<Vec<Replica>, Box<dyn Error>> {
     let listeners: Vec<TcpListener> = (0..replicas)
@@ -88,6 +89,7 @@ async fn start(
             Arc::new(now),
         );
         options.initial_cluster.clone_from(&list);
+        options.in_flight_entries_max = in_flight;
         if snapshot_entries > 0 {
             options.snapshot_entries = snapshot_entries as u64;
             options.log_keep_entries = snapshot_entries as u64 / 2;
@@ -107,7 +109,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let (seconds, callers, payload, replicas) = (argument(0, 10), argument(1, 256), argument(2, 256), argument(3, 3));
     tracing_subscriber::fmt().with_max_level(tracing::Level::WARN).init();
     let dir = tempfile::tempdir()?;
-    let started = start(replicas, argument(4, 0), dir.path()).await?;
+    let started = start(replicas, argument(4, 0), argument(5, 4), dir.path()).await?;
     let leader = loop {
         let leading = started.iter().find(|replica| replica.roles().borrow().leading);
         if let Some(leader) = leading {

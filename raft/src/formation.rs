@@ -28,6 +28,8 @@ use std::time::Duration;
 const ROUND_PAUSE: Duration = Duration::from_millis(100);
 /// Rounds after which the reason for waiting is told again.
 const ROUNDS_PER_WORD: u32 = 50;
+/// Rounds the first member waits for the others to belong to the cluster, at a quarter of the pause each.
+const ROUNDS_TO_MEET: u32 = 40;
 /// How long one member may take to answer.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -302,9 +304,33 @@ async fn form(core: &Core, agreement: Agreement) -> Result<[u8; 16], RaftError> 
     }
     core.data.set_cluster(cluster)?;
     core.peers.set_cluster(cluster);
+    if first(core, &agreement) {
+        meet(core, &agreement).await;
+    }
     begin(core, agreement).await?;
     wait_begun(core).await?;
     Ok(cluster)
+}
+
+/// Whether this node is the one that writes the first membership.
+fn first(core: &Core, agreement: &Agreement) -> bool {
+    agreement.members.iter().map(|(node, ..)| *node).min() == Some(core.node)
+}
+
+/// Gives the others a moment to belong to the cluster too: an election before that fails and costs its whole timeout.
+async fn meet(core: &Core, agreement: &Agreement) {
+    let cluster = agreement.cluster();
+    for _ in 0..ROUNDS_TO_MEET {
+        let members = agreement.places();
+        let others = members.iter().filter(|(node, _)| **node != core.node);
+        let asked = others.map(|(_, place)| hello(core, &place.peer_address, 0));
+        let answers = futures::future::join_all(asked).await;
+        let belongs = |answer: &Result<HelloReply, Wait>| answer.as_ref().is_ok_and(|r| r.cluster == cluster[..]);
+        if answers.iter().all(belongs) {
+            return;
+        }
+        tokio::time::sleep(ROUND_PAUSE / 4).await;
+    }
 }
 
 /// Checks that a member has agreed on the same; returns whether it belongs to the cluster already.
@@ -338,10 +364,10 @@ async fn begin(core: &Core, agreement: Agreement) -> Result<(), RaftError> {
     if initialized(core).await? {
         return Ok(());
     }
-    let members = agreement.places();
-    if members.keys().next() != Some(&core.node) {
+    if !first(core, &agreement) {
         return Ok(());
     }
+    let members = agreement.places();
     tracing::info!(node = core.node, members = members.len(), "writes the first membership");
     core.raft
         .initialize(members)

@@ -252,6 +252,15 @@ fn membership_from_v1(membership: MembershipV1) -> Result<Membership, RecordErro
 mod tests {
     use super::*;
 
+    const GOLDEN_ENTRIES: [&str; 4] = [
+        "09002101072a004b72a40a",
+        "0f002101072a010dfcf6d6b0b3eb97f41e736f6d6520636f6d6d616e6473",
+        "0b002101072a010000d7666792",
+        "77002101072a0202030102030302030404010b6e6f64652d313a373530300b6e6f64652d313a37343030020b6e6f64652d323a37\
+         3530300b6e6f64652d323a37343030030b6e6f64652d333a373530300b6e6f64652d333a37343030040b6e6f64652d343a373530300b6e6f64652d343a3734303004315e53",
+    ];
+    const GOLDEN_VOTE: &str = "200103090066f207e7";
+
     fn place(n: u64) -> Place {
         Place {
             peer_address: format!("node-{n}:7500"),
@@ -285,6 +294,49 @@ mod tests {
             }
             let longer: Bytes = [&record[..], b"x"].concat().into();
             assert!(decode_entry(longer).is_err(), "{payload}: longer");
+        }
+    }
+
+    /// The bytes on the disks of released versions: a difference here is a new version of the record, never an edit.
+    #[test]
+    fn records_are_what_they_were() {
+        let hex = |bytes: &[u8]| crate::formation::hex(bytes);
+        let entries: Vec<String> = payloads()
+            .iter()
+            .map(|p| hex(&encode_entry(&log_id(7, 42), p)))
+            .collect();
+        assert_eq!(entries, GOLDEN_ENTRIES);
+        assert_eq!(hex(&encode_vote(&Vote::new(3, 9))), GOLDEN_VOTE);
+    }
+
+    #[test]
+    fn hostile_bytes_are_refused_without_a_panic() {
+        let mut state: u64 = 1;
+        let mut next = move || {
+            // Knuth's constants: any seed will do, the same one each time.
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as usize
+        };
+        for payload in payloads() {
+            let record = encode_entry(&log_id(7, 42), &payload);
+            for _ in 0..5_000 {
+                let mut bad = record.to_vec();
+                for _ in 0..1 + next() % 4 {
+                    let at = next() % bad.len();
+                    bad[at] = next() as u8;
+                }
+                bad.truncate(next() % (bad.len() + 1));
+                if bad != record {
+                    assert!(decode_entry(bad.into()).is_err());
+                }
+            }
+        }
+        for _ in 0..5_000 {
+            let bad: Vec<u8> = (0..next() % 64).map(|_| next() as u8).collect();
+            assert!(decode_vote(&bad).is_err());
+            assert!(decode_entry(bad.into()).is_err());
         }
     }
 
