@@ -1,8 +1,9 @@
 //! One database of state tables.
 
 use super::current::Current;
+use super::gaps::Gaps;
 use crate::SnapshotReader;
-use crate::dir::GroupContext;
+use crate::dir::{GroupContext, locked};
 use crate::error::{REBUILD, Result, StorageError};
 use crate::files::{self, Scratch};
 use crate::record::Applied;
@@ -13,6 +14,7 @@ use sched_core::codec::{self, Kind};
 use sched_core::tables::{Change, Changes, Table};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard};
 
 /// In the default column family, which holds nothing else.
 const KEY_APPLIED: &[u8] = b"applied";
@@ -22,6 +24,7 @@ pub(crate) struct StateDb {
     /// Closed before the folder is removed; always there until then.
     db: Option<DB>,
     folder: PathBuf,
+    gaps: Mutex<Gaps>,
     remove_when_closed: AtomicBool,
     _context: GroupContext,
 }
@@ -66,6 +69,7 @@ impl StateDb {
         Self {
             db: Some(db),
             folder,
+            gaps: Mutex::new(Gaps::new()),
             remove_when_closed: AtomicBool::new(false),
             _context: ctx.clone(),
         }
@@ -90,21 +94,28 @@ impl StateDb {
     /// Writes one batch.
     pub(super) fn write(&self, changes: Changes, applied: &Applied) -> Result<()> {
         let mut batch = WriteBatch::default();
-        for change in changes {
+        for change in &changes {
             match change {
-                Change::Put { table, key, value } => batch.put_cf(self.table(table)?, key, value),
-                Change::Delete { table, key } => batch.delete_cf(self.table(table)?, key),
+                Change::Put { table, key, value } => batch.put_cf(self.table(*table)?, key, value),
+                Change::Delete { table, key } => batch.delete_cf(self.table(*table)?, key),
                 // RocksDB refuses a range that ends before it begins.
                 Change::DeleteRange { from, to, .. } if from >= to => {}
-                Change::DeleteRange { table, from, to } => batch.delete_range_cf(self.table(table)?, from, to),
+                Change::DeleteRange { table, from, to } => batch.delete_range_cf(self.table(*table)?, from, to),
             }
         }
         batch.put(KEY_APPLIED, codec::encode(Kind::Applied, applied));
         let mut options = WriteOptions::default();
         options.disable_wal(true);
-        self.db()?
-            .write_opt(batch, &options)
-            .map_err(|e| self.on_use("write the tables", &e))
+        self.gaps().before_write(&changes);
+        let written = self.db()?.write_opt(batch, &options);
+        written.map_err(|e| self.on_use("write the tables", &e))?;
+        self.gaps().after_write(&changes);
+        Ok(())
+    }
+
+    /// What is known of empty stretches; held only for moments.
+    pub(super) fn gaps(&self) -> MutexGuard<'_, Gaps> {
+        locked(&self.gaps)
     }
 
     fn table(&self, table: Table) -> Result<&ColumnFamily> {

@@ -9,6 +9,7 @@
 
 mod current;
 mod db;
+mod gaps;
 mod view;
 
 use crate::dir::{GroupContext, locked};

@@ -1,9 +1,11 @@
 //! Reading the tables: at one moment, or as they are.
 
 use super::db::StateDb;
+use super::gaps::{Found, SKIPPED_MIN, Seen, after};
 use crate::error::Result;
 use crate::record::Applied;
-use rocksdb::{ColumnFamily, DBIterator, Direction, IteratorMode, ReadOptions, Snapshot};
+use rocksdb::perf::PerfContext;
+use rocksdb::{ColumnFamily, DBAccess, DBRawIteratorWithThreadMode, Direction, PerfMetric, ReadOptions, Snapshot};
 use sched_core::command::Fault;
 use sched_core::tables::{Pair, Table, View};
 use std::sync::Arc;
@@ -26,6 +28,7 @@ type TakenSnapshot<'a> = Result<Snapshot<'a>>;
 /// Drop it soon: RocksDB keeps every older version of a key as long as a view may read it.
 pub struct StateView {
     moment: Moment,
+    seen: Seen,
 }
 
 /// The tables as they are, for the thread that writes them.
@@ -34,10 +37,34 @@ pub struct LatestView {
     db: Arc<StateDb>,
 }
 
+/// A scan: where, how far, how much.
+struct Wanted<'a> {
+    table: Table,
+    from: &'a [u8],
+    to: &'a [u8],
+    limit: usize,
+}
+
+impl Wanted<'_> {
+    fn is_nothing(&self) -> bool {
+        self.from >= self.to || self.limit == 0
+    }
+
+    fn options(&self) -> ReadOptions {
+        let mut options = ReadOptions::default();
+        options.set_iterate_range(self.from.to_vec()..self.to.to_vec());
+        options
+    }
+}
+
 impl StateView {
     pub(super) fn of(db: Arc<StateDb>) -> Self {
+        // In one step: see `gaps`.
+        let gaps = db.gaps();
+        let moment = Moment::new(Arc::clone(&db), |db| db.db().map(|db| db.snapshot()));
         Self {
-            moment: Moment::new(db, |db| db.db().map(|db| db.snapshot())),
+            moment,
+            seen: gaps.seen(),
         }
     }
 
@@ -60,12 +87,20 @@ impl StateView {
             .map_err(|e| Fault::Storage(e.to_string()))
     }
 
-    fn pairs(&self, table: Table, range: [&[u8]; 2], limit: usize, towards: Direction) -> Read<Vec<Pair>> {
-        let Some((options, mode)) = bounds(range, limit, towards) else {
+    fn pairs(&self, wanted: &Wanted<'_>, towards: Direction) -> Read<Vec<Pair>> {
+        if wanted.is_nothing() {
             return Ok(Vec::new());
-        };
-        self.at(table, |db, cf, snapshot| {
-            collect(db, snapshot.iterator_cf_opt(cf, options, mode), limit)
+        }
+        self.at(wanted.table, |db, cf, snapshot| {
+            let iterator = snapshot.raw_iterator_cf_opt(cf, wanted.options());
+            Scan {
+                db,
+                iterator,
+                seen: &self.seen,
+                wanted,
+                found: Vec::new(),
+            }
+            .run(towards)
         })
     }
 }
@@ -75,41 +110,129 @@ impl LatestView {
         Self { db }
     }
 
-    fn pairs(&self, table: Table, range: [&[u8]; 2], limit: usize, towards: Direction) -> Read<Vec<Pair>> {
-        let Some((options, mode)) = bounds(range, limit, towards) else {
+    fn pairs(&self, wanted: &Wanted<'_>, towards: Direction) -> Read<Vec<Pair>> {
+        if wanted.is_nothing() {
             return Ok(Vec::new());
-        };
+        }
+        let db = &*self.db;
         let read = || {
-            collect(
-                &self.db,
-                self.db.db()?.iterator_cf_opt(self.db.cf(table.name())?, options, mode),
-                limit,
-            )
+            let (iterator, seen) = {
+                // In one step: see `gaps`.
+                let gaps = db.gaps();
+                (
+                    db.db()?
+                        .raw_iterator_cf_opt(db.cf(wanted.table.name())?, wanted.options()),
+                    gaps.seen(),
+                )
+            };
+            Scan {
+                db,
+                iterator,
+                seen: &seen,
+                wanted,
+                found: Vec::new(),
+            }
+            .run(towards)
         };
         read().map_err(|e| Fault::Storage(e.to_string()))
     }
 }
 
-/// Returns how to iterate over a range; `None` when there is nothing in it.
-fn bounds([from, to]: [&[u8]; 2], limit: usize, towards: Direction) -> Option<(ReadOptions, IteratorMode<'static>)> {
-    if from >= to || limit == 0 {
-        return None;
-    }
-    let mut options = ReadOptions::default();
-    options.set_iterate_range(from.to_vec()..to.to_vec());
-    let mode = match towards {
-        Direction::Forward => IteratorMode::Start,
-        Direction::Reverse => IteratorMode::End,
-    };
-    Some((options, mode))
+/// A scan under way.
+struct Scan<'a, D: DBAccess> {
+    db: &'a StateDb,
+    iterator: DBRawIteratorWithThreadMode<'a, D>,
+    seen: &'a Seen,
+    wanted: &'a Wanted<'a>,
+    found: Vec<Found>,
 }
 
-fn collect(db: &StateDb, iterator: DBIterator<'_>, limit: usize) -> Result<Vec<Pair>> {
-    let owned = |pair: std::result::Result<(Box<[u8]>, Box<[u8]>), rocksdb::Error>| match pair {
-        Ok((key, value)) => Ok((key.into_vec(), value.into_vec())),
-        Err(e) => Err(db.on_use("scan the tables", &e)),
-    };
-    iterator.take(limit).map(owned).collect()
+impl<D: DBAccess> Scan<'_, D> {
+    fn run(mut self, towards: Direction) -> Result<Vec<Pair>> {
+        let pairs = match towards {
+            Direction::Forward => self.up(),
+            Direction::Reverse => self.down(),
+        };
+        // At its end, or because a read failed.
+        self.iterator
+            .status()
+            .map_err(|e| self.db.on_use("scan the tables", &e))?;
+        if !self.found.is_empty() {
+            self.db.gaps().learn(self.wanted.table, self.seen, self.found);
+        }
+        Ok(pairs)
+    }
+
+    fn up(&mut self) -> Vec<Pair> {
+        let mut pairs = Vec::new();
+        let seen = self.seen;
+        let known = seen.of(self.wanted.table);
+        let mut at = self.wanted.from.to_vec();
+        while pairs.len() < self.wanted.limit {
+            let jump = known.end_of(&at);
+            if jump.is_some_and(|end| end >= self.wanted.to) {
+                break;
+            }
+            let skipped = skipped(|| match jump {
+                Some(end) => self.iterator.seek(end),
+                None if pairs.is_empty() => self.iterator.seek(&at),
+                None => self.iterator.next(),
+            });
+            let item = self.iterator.item().map(|(key, value)| (key.to_vec(), value.to_vec()));
+            let end = item.as_ref().map_or(self.wanted.to, |(key, _)| key);
+            self.note(at, end.to_vec(), skipped, jump.is_some());
+            let Some((key, value)) = item else { break };
+            at = after(&key);
+            pairs.push((key, value));
+        }
+        pairs
+    }
+
+    fn down(&mut self) -> Vec<Pair> {
+        let mut pairs = Vec::new();
+        let seen = self.seen;
+        let known = seen.of(self.wanted.table);
+        let mut before = self.wanted.to.to_vec();
+        while pairs.len() < self.wanted.limit {
+            let jump = known.start_of(&before);
+            if jump.is_some_and(|start| start <= self.wanted.from) {
+                break;
+            }
+            let skipped = skipped(|| match jump {
+                // The stretch's first key is not there: this is the last one before it.
+                Some(start) => self.iterator.seek_for_prev(start),
+                None if pairs.is_empty() => self.iterator.seek_to_last(),
+                None => self.iterator.prev(),
+            });
+            let item = self.iterator.item().map(|(key, value)| (key.to_vec(), value.to_vec()));
+            let start = item
+                .as_ref()
+                .map_or_else(|| self.wanted.from.to_vec(), |(key, _)| after(key));
+            self.note(start, std::mem::take(&mut before), skipped, jump.is_some());
+            let Some((key, value)) = item else { break };
+            before = key.clone();
+            pairs.push((key, value));
+        }
+        pairs
+    }
+
+    /// Notes an empty stretch that was dear, or that makes a known one longer.
+    fn note(&mut self, from: Vec<u8>, to: Vec<u8>, skipped: u64, jumped: bool) {
+        // After a failed read nothing is known to be empty.
+        let whole = self.iterator.valid() || self.iterator.status().is_ok();
+        if whole && (skipped >= SKIPPED_MIN || (jumped && skipped > 0)) {
+            self.found.push(Found { from, to, skipped });
+        }
+    }
+}
+
+/// Returns how many removed keys a step walked over.
+fn skipped(step: impl FnOnce()) -> u64 {
+    // RocksDB counts per thread, and has counting switched on by default.
+    let counters = PerfContext::default();
+    let before = counters.metric(PerfMetric::InternalDeleteSkippedCount);
+    step();
+    counters.metric(PerfMetric::InternalDeleteSkippedCount) - before
 }
 
 impl View for StateView {
@@ -120,11 +243,11 @@ impl View for StateView {
     }
 
     fn scan(&self, table: Table, from: &[u8], to: &[u8], limit: usize) -> Read<Vec<Pair>> {
-        self.pairs(table, [from, to], limit, Direction::Forward)
+        self.pairs(&Wanted { table, from, to, limit }, Direction::Forward)
     }
 
     fn scan_back(&self, table: Table, from: &[u8], to: &[u8], limit: usize) -> Read<Vec<Pair>> {
-        self.pairs(table, [from, to], limit, Direction::Reverse)
+        self.pairs(&Wanted { table, from, to, limit }, Direction::Reverse)
     }
 }
 
@@ -138,10 +261,10 @@ impl View for LatestView {
     }
 
     fn scan(&self, table: Table, from: &[u8], to: &[u8], limit: usize) -> Read<Vec<Pair>> {
-        self.pairs(table, [from, to], limit, Direction::Forward)
+        self.pairs(&Wanted { table, from, to, limit }, Direction::Forward)
     }
 
     fn scan_back(&self, table: Table, from: &[u8], to: &[u8], limit: usize) -> Read<Vec<Pair>> {
-        self.pairs(table, [from, to], limit, Direction::Reverse)
+        self.pairs(&Wanted { table, from, to, limit }, Direction::Reverse)
     }
 }

@@ -5,6 +5,7 @@ mod damage;
 mod dir;
 mod full;
 mod log;
+mod queue;
 mod snapshot;
 mod state;
 mod support;
