@@ -1,6 +1,6 @@
 //! What the files under `deploy/` say, against Kubernetes and against the binary.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio::process::Command;
 
-use crate::support::{at, cannot_run, has, list_at, map_at, number_at, run, text_at};
+use crate::support::{at, cannot_run, has, list_at, map_at, number_at, run, run_json, text_at};
 
 /// The oldest and the newest release of Kubernetes that the manifests promise to fit.
 const KUBERNETES_RELEASES: [&str; 2] = ["1.29", "1.37"];
@@ -110,43 +110,35 @@ async fn names_and_ports_agree_with_each_other() -> Result<()> {
 }
 
 #[tokio::test]
-async fn every_setting_is_one_the_binary_has() -> Result<()> {
-    let known = Settings::of_the_binary().await?;
-    let mut used: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    let mut note = |file: &str, name: &str| {
-        used.entry(name.to_owned()).or_default().insert(file.to_owned());
-    };
-
-    for name in environment(&objects().await?["StatefulSet/sched"])?.keys() {
-        note("statefulset.yaml", name);
-    }
+async fn the_binary_understands_every_setting() -> Result<()> {
+    let mut environments = vec![("statefulset.yaml", environment(&objects().await?["StatefulSet/sched"])?)];
     for service in compose_services()?.values() {
-        for name in map_at(service, "/environment")?.keys() {
-            note("compose.yaml", name);
+        let variables = map_at(service, "/environment")?.iter();
+        let texts = variables.map(|(name, value)| (name.clone(), value.as_str().unwrap_or_default().to_owned()));
+        environments.push(("compose.yaml", texts.collect()));
+    }
+    let file = read("deploy/systemd/schednode.env")?;
+    environments.push(("schednode.env", assignments(file.lines()).collect()));
+    let image = read("deploy/Dockerfile")?;
+    let image: BTreeMap<_, _> = assignments(image.lines().filter_map(|line| line.strip_prefix("ENV "))).collect();
+    assert!(!image.is_empty());
+    environments.push(("Dockerfile", image));
+
+    for (file, mut variables) in environments {
+        if let Some(pod) = variables.insert("POD_NAME".into(), "sched-0".into()) {
+            assert_eq!(pod, "", "Kubernetes gives the pod its name");
+            variables
+                .values_mut()
+                .for_each(|value| *value = value.replace("$(POD_NAME)", "sched-0"));
         }
-    }
-    for line in read("deploy/systemd/schednode.env")?
-        .lines()
-        .filter(|line| !line.starts_with('#'))
-    {
-        note("schednode.env", line.split('=').next().unwrap_or_default());
-    }
-    for line in read("deploy/Dockerfile")?
-        .lines()
-        .filter_map(|line| line.strip_prefix("ENV "))
-    {
-        note("Dockerfile", line.split('=').next().unwrap_or_default());
-    }
-    assert!(
-        used.len() >= 8,
-        "the files set next to nothing, so nothing was checked: {used:?}"
-    );
-    for (name, files) in used.into_iter().filter(|(name, _)| name != "POD_NAME") {
-        assert!(
-            known.variables.contains(&name),
-            "{files:?} set {name}; `schednode run` knows {:?}",
-            known.variables
-        );
+        let config = effective(&variables).await?;
+        for (name, value) in variables.iter().filter(|(name, _)| *name != "POD_NAME") {
+            let setting = name.trim_start_matches("SCHED_").to_lowercase();
+            let found = config
+                .get(&setting)
+                .with_context(|| format!("{file}: {name} is no setting: {config}"))?;
+            assert_eq!(&as_given(found), value, "{file}: {name}");
+        }
     }
     // The subcommand that all of them run.
     assert!(read("deploy/Dockerfile")?.contains("CMD [\"run\"]"));
@@ -210,24 +202,28 @@ async fn systemd_accepts_the_unit() -> Result<()> {
     Ok(())
 }
 
-/// What `schednode run --help` offers.
-struct Settings {
-    variables: BTreeSet<String>,
+/// What the binary makes of an environment, and of nothing else.
+async fn effective(environment: &BTreeMap<String, String>) -> Result<Value> {
+    let mut command = Command::new(binaries::path("schednode")?);
+    command.args(["config", "--json"]).env_clear().envs(environment);
+    run_json(command, COMMAND_LIMIT).await
 }
 
-impl Settings {
-    async fn of_the_binary() -> Result<Self> {
-        let mut command = Command::new(binaries::path("schednode")?);
-        command.args(["run", "--help"]);
-        let help = run(command, COMMAND_LIMIT).await?;
-        let variables = help
-            .split("[env: ")
-            .skip(1)
-            .filter_map(|rest| rest.split(['=', ']']).next())
-            .map(str::to_owned)
-            .collect();
-        Ok(Self { variables })
+/// A setting as the environment gives it.
+fn as_given(setting: &Value) -> String {
+    match setting {
+        Value::String(text) => text.clone(),
+        Value::Array(items) => items.iter().map(as_given).collect::<Vec<_>>().join(","),
+        other => other.to_string(),
     }
+}
+
+/// The `NAME=VALUE` lines.
+fn assignments<'a>(lines: impl Iterator<Item = &'a str>) -> impl Iterator<Item = (String, String)> {
+    let pairs = lines
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| line.split_once('='));
+    pairs.map(|(name, value)| (name.to_owned(), value.to_owned()))
 }
 
 fn read(path: &str) -> Result<String> {
