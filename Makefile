@@ -36,9 +36,11 @@ fix: setup ## what a machine can mend: formatting and clippy's suggestions
 	@cargo fmt --all
 	$(ENV) cargo clippy --locked --workspace --all-targets --fix --allow-dirty --allow-staged
 
-golden: setup ## rewrite the golden scripts' expected output; read the diff
-	@$(ENV) UPDATE_GOLDEN=1 cargo test --locked -p sched-core
-	git --no-pager diff --stat -- core/testscripts core/testdata
+golden: setup ## rewrite the expected output of golden tests; read the diff
+	@$(ENV) export UPDATE_GOLDEN=1
+	cargo test --locked -p sched-core --test golden --test encoding
+	cargo test --locked -p schedcli --test command_line
+	git --no-pager diff --stat
 
 bench: build ## the figures in README, measured on this machine
 	@$(ENV) cargo run --quiet --locked -p sched-tests --bin bench
