@@ -1,6 +1,9 @@
 //! The worker inside this node: it uses the same stream as a remote one, dialled to whichever node leads.
 
+use crate::clock;
 use crate::shared::Shared;
+use crate::worker::output::OutputLimits;
+use crate::worker::{GRACE_DEFAULT, Worker, WorkerClock, WorkerError, WorkerHandle, WorkerOptions};
 use sched_raft::Role;
 use sched_storage::DataDir;
 use std::net::SocketAddr;
@@ -9,26 +12,44 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+/// The program of the guard that outlives this process: this same one.
+const GUARD: &str = "/proc/self/exe";
+
 /// The node's own worker.
 pub(crate) struct Embedded {
+    handle: Arc<WorkerHandle>,
     leader: JoinHandle<()>,
 }
 
 impl Embedded {
     /// Starts the worker.
-    pub(crate) async fn start(shared: &Arc<Shared>, data: &DataDir) -> Result<Self, String> {
+    pub(crate) fn start(shared: &Arc<Shared>, data: &DataDir) -> Result<Self, WorkerError> {
         let (tx, rx) = watch::channel(None);
+        let handle = Worker::start(WorkerOptions {
+            name: shared.config.name.clone(),
+            slots: shared.config.slots,
+            labels: shared.config.labels.clone(),
+            node: Some(shared.replica.node()),
+            dir: data.worker_dir(),
+            leader: rx,
+            clock: WorkerClock::new(clock::boot, clock::wall),
+            output: OutputLimits::default(),
+            grace: GRACE_DEFAULT,
+            guard: Some(GUARD.into()),
+        })?;
         let leader = tokio::spawn(follow_leader(shared.clone(), tx));
-        let _ = (rx, data);
-        Ok(Self { leader })
+        Ok(Self { handle: Arc::new(handle), leader })
     }
 
-    /// Takes no new runs from now on.
-    pub(crate) fn begin_drain(&self) {}
+    /// Takes no new runs from now on; what runs has this long to end.
+    pub(crate) fn begin_drain(&self, patience: Duration) {
+        let handle = self.handle.clone();
+        tokio::spawn(async move { handle.drain(patience).await });
+    }
 
-    /// Waits for the running runs to end, then ends the rest.
-    pub(crate) async fn stop(self, within: Duration) {
-        let _ = within;
+    /// Waits until the worker has ended.
+    pub(crate) async fn stop(self, patience: Duration) {
+        self.handle.drain(patience).await;
         self.leader.abort();
     }
 }

@@ -4,6 +4,8 @@ use clap::{Parser, Subcommand};
 use schednode::config::{self, Config, ConfigError, LogFormat, Settings};
 use schednode::inspect;
 use schednode::node::{Listeners, Node, StartError};
+use schednode::worker::guard;
+use std::io::IsTerminal;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -94,6 +96,10 @@ impl From<StartError> for Failure {
 }
 
 fn main() -> ExitCode {
+    // The worker starts this program a second time, to end what it runs should this process be killed.
+    if std::env::args_os().nth(1).is_some_and(|arg| arg == guard::GUARD_ARG) {
+        return guard::main();
+    }
     // Before anything opens a connection: there is one provider in the process, and it is this one.
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         eprintln!("schednode: a TLS provider is installed already");
@@ -289,7 +295,9 @@ fn log(config: &Config) {
     // Checked when the configuration was resolved.
     let filter: Targets = config.log.parse().unwrap_or_default();
     let registry = tracing_subscriber::registry().with(filter);
-    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let layer = tracing_subscriber::fmt::layer()
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
     match config.log_format {
         LogFormat::Text => registry.with(layer).init(),
         LogFormat::Json => registry.with(layer.json()).init(),

@@ -9,6 +9,7 @@ use crate::embedded::Embedded;
 use crate::leader::{self, Terms};
 use crate::shared::Shared;
 use crate::waits::Waits;
+use crate::worker::WorkerError;
 use crate::zones::SystemZones;
 use sched_core::NodeId;
 use sched_raft::{Options, RaftError, Replica};
@@ -60,7 +61,7 @@ pub enum StartError {
     },
     /// The worker could not be started.
     #[error("worker: {0}")]
-    Worker(String),
+    Worker(#[from] WorkerError),
 }
 
 /// The bound ports of a node.
@@ -155,7 +156,7 @@ impl Node {
         });
         let worker = match shared.config.slots {
             0 => None,
-            _ => Some(Embedded::start(&shared, &data).await.map_err(StartError::Worker)?),
+            _ => Some(Embedded::start(&shared, &data)?),
         };
         Ok(Self {
             shared,
@@ -195,7 +196,7 @@ impl Node {
         let shared = self.shared;
         shared.stopping.cancel();
         if let Some(worker) = &self.worker {
-            worker.begin_drain();
+            worker.begin_drain(DRAIN_TIMEOUT);
         }
         let leading = shared.replica.roles().borrow().leading;
         let voters = shared.replica.members().iter().filter(|member| member.voter).count();

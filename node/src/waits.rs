@@ -97,13 +97,15 @@ mod tests {
         let waits = Arc::new(Waits::default());
         let watch = waits.watch(TaskId(1));
         let other = waits.watch(TaskId(1));
-        let mut changed = pin!(watch.changed());
-        changed.as_mut().enable();
-        waits.tell(&[
-            Effect::TaskChanged { task: TaskId(2) },
-            Effect::TaskChanged { task: TaskId(1) },
-        ]);
-        changed.await;
+        {
+            let mut changed = pin!(watch.changed());
+            changed.as_mut().enable();
+            waits.tell(&[
+                Effect::TaskChanged { task: TaskId(2) },
+                Effect::TaskChanged { task: TaskId(1) },
+            ]);
+            changed.await;
+        }
         drop(other);
         assert_eq!(waits.lock().len(), 1);
         drop(watch);
