@@ -12,6 +12,8 @@
 //!
 //! Linux only: processes are watched through pidfds, and groups are signalled while their number cannot belong to anybody else.
 
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that fails should say where"))]
+
 mod agent;
 mod attempt;
 mod contact;
