@@ -240,7 +240,7 @@ async fn rendered() -> Result<String> {
 }
 
 /// The objects of all manifests by kind and name, read from the files so that no tool is needed.
-pub async fn objects() -> Result<BTreeMap<String, Value>> {
+pub(crate) async fn objects() -> Result<BTreeMap<String, Value>> {
     let kustomization: Value = serde_norway::from_str(&read("deploy/kubernetes/kustomization.yaml")?)?;
     let mut objects = BTreeMap::new();
     for file in list_at(&kustomization, "/resources")? {
@@ -255,7 +255,7 @@ pub async fn objects() -> Result<BTreeMap<String, Value>> {
 }
 
 /// The named ports of the pod's container.
-pub fn container_ports(set: &Value) -> Result<BTreeMap<String, u64>> {
+pub(crate) fn container_ports(set: &Value) -> Result<BTreeMap<String, u64>> {
     let ports = list_at(set, "/spec/template/spec/containers/0/ports")?;
     ports
         .iter()
@@ -267,7 +267,7 @@ pub fn container_ports(set: &Value) -> Result<BTreeMap<String, u64>> {
 }
 
 /// The environment of the pod's container, with `$(POD_NAME)` as it stands and an empty value where Kubernetes fills it in.
-pub fn environment(set: &Value) -> Result<BTreeMap<String, String>> {
+pub(crate) fn environment(set: &Value) -> Result<BTreeMap<String, String>> {
     let variables = list_at(set, "/spec/template/spec/containers/0/env")?;
     variables
         .iter()

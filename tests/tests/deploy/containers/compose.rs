@@ -15,7 +15,7 @@ const COMMAND_LIMIT: Duration = Duration::from_secs(60);
 const SERVICES: [&str; 3] = ["node1", "node2", "node3"];
 
 /// The running project.
-pub struct Compose<'a> {
+pub(crate) struct Compose<'a> {
     engine: &'a Engine,
     project: String,
     ports: Vec<u16>,
@@ -23,7 +23,7 @@ pub struct Compose<'a> {
 
 impl<'a> Compose<'a> {
     /// Starts all services and returns at once; the cluster forms by itself.
-    pub async fn up(engine: &'a Engine) -> Result<Self> {
+    pub(crate) async fn up(engine: &'a Engine) -> Result<Self> {
         let compose = Self {
             engine,
             project: format!("sched-test-{}", std::process::id()),
@@ -34,12 +34,12 @@ impl<'a> Compose<'a> {
     }
 
     /// The names of the services.
-    pub fn services(&self) -> &'static [&'static str] {
+    pub(crate) fn services(&self) -> &'static [&'static str] {
         &SERVICES
     }
 
     /// Runs `schedcli` from outside of the containers, against the published ports of all services.
-    pub async fn schedcli(&self, arguments: &[&str]) -> Result<Value> {
+    pub(crate) async fn schedcli(&self, arguments: &[&str]) -> Result<Value> {
         let endpoints: Vec<_> = self.ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
         let mut command = self.engine.command(&binaries::path("schedcli")?.display().to_string());
         command
@@ -49,14 +49,14 @@ impl<'a> Compose<'a> {
     }
 
     /// Runs `docker` and returns what it printed.
-    pub async fn docker(&self, arguments: &[&str]) -> Result<String> {
+    pub(crate) async fn docker(&self, arguments: &[&str]) -> Result<String> {
         let mut command = self.engine.command("docker");
         command.args(arguments);
         run(command, COMMAND_LIMIT).await
     }
 
     /// The id of a service's container, stopped or not.
-    pub async fn container(&self, service: &str) -> Result<String> {
+    pub(crate) async fn container(&self, service: &str) -> Result<String> {
         let project = format!("label=com.docker.compose.project={}", self.project);
         let service = format!("label=com.docker.compose.service={service}");
         let ids = self
@@ -69,7 +69,7 @@ impl<'a> Compose<'a> {
     }
 
     /// The last lines of every container.
-    pub fn logs(&self) -> String {
+    pub(crate) fn logs(&self) -> String {
         let output = self.command(&["logs", "--no-color", "--tail=40"]).into_std().output();
         output.map_or_else(
             |error| error.to_string(),

@@ -14,7 +14,7 @@ use tokio::process::{Child, Command};
 use crate::support::{has, run};
 
 /// The image the test builds; not the name that a user would have.
-pub const IMAGE: &str = "sched-test:latest";
+pub(crate) const IMAGE: &str = "sched-test:latest";
 const BASE: &str = "sched-test-base:latest";
 
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -22,7 +22,7 @@ const COMMAND_LIMIT: Duration = Duration::from_secs(60);
 const BASE_LIMIT: Duration = Duration::from_secs(600);
 
 /// Where containers run.
-pub struct Engine {
+pub(crate) struct Engine {
     compose: (&'static str, &'static [&'static str]),
     own: Option<Own>,
 }
@@ -40,7 +40,7 @@ struct Own {
 
 impl Engine {
     /// Takes the engine that answers, or starts one; the inner error says what the machine lacks for either.
-    pub async fn find_or_start() -> Result<Result<Self, String>> {
+    pub(crate) async fn find_or_start() -> Result<Result<Self, String>> {
         let Some(compose) = compose_program().await else {
             return Ok(Err(
                 "docker-compose is missing (scripts/setup.sh test installs it for root)".into(),
@@ -75,12 +75,12 @@ impl Engine {
     }
 
     /// How compose is called here: as a plugin of docker, or as a program.
-    pub fn compose(&self) -> (&'static str, &'static [&'static str]) {
+    pub(crate) fn compose(&self) -> (&'static str, &'static [&'static str]) {
         self.compose
     }
 
     /// A command that talks to this engine and sees the ports it publishes.
-    pub fn command(&self, program: &str) -> Command {
+    pub(crate) fn command(&self, program: &str) -> Command {
         let Some(own) = &self.own else {
             return Command::new(program);
         };
@@ -92,7 +92,7 @@ impl Engine {
     }
 
     /// Builds the image by the script that users have, from this build's binaries, on a base made on this machine.
-    pub async fn build_image(&self) -> Result<()> {
+    pub(crate) async fn build_image(&self) -> Result<()> {
         for name in ["schednode", "schedcli"] {
             binaries::path(name)?;
         }
