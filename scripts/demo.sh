@@ -16,7 +16,7 @@ ONE_SHOT_GAP_MS=250
 # What a killed leader may cost a task that is due: the election.
 LATE_MS_MAX=5000
 # Longest wait for any one event. Nothing takes this long unless it is broken.
-PATIENCE_S=60
+PATIENCE_S=90
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/sched-demo.XXXXXX")
 . scripts/nodes.sh
