@@ -5,8 +5,10 @@ use anyhow::{Context, Result, ensure};
 use sched_tests::cli::{self, NOT_FOUND, REFUSED};
 use sched_tests::{Plan, Recorder, eventually, scenario};
 use std::process::Stdio;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpListener;
 use tokio::time::timeout;
 
 /// Something that is due now has happened within this.
@@ -64,15 +66,19 @@ fn tries_delays_and_time_limits() {
         ensure!(rows(&runs)?.len() == 1, "tries are attempts of one run: {runs}");
 
         // 75 means: not now, and it costs no try.
-        let flag = cluster.file("now").display().to_string();
-        let argv = recorder.argv_then("delay", &format!("test -e {flag} || {{ : >{flag}; exit 75; }}"));
+        let argv = recorder.argv_then("delay", "exit 75");
         let command: Vec<&str> = argv.iter().map(String::as_str).collect();
-        let id = cluster
-            .enqueue(&[&["--retry-delay", "200ms", "--"], &command[..]].concat())
-            .await?
-            .to_string();
-        recorder.hear("delay", 2, SOON * 2).await?;
-        cluster.cli(&["wait", &id, "--timeout", "10s"]).await?.done()?;
+        cluster.enqueue(&[&["--"], &command[..]].concat()).await?;
+        let run = recorder.hear("delay", 1, SOON).await?.remove(0).run;
+        eventually("the run is delayed", SOON, async || {
+            let shown = cluster.json(&["get", &run]).await?;
+            ensure!(
+                shown["state"] == "PENDING" && text(&shown, "reason")?.contains("75"),
+                "{shown}"
+            );
+            Ok(())
+        })
+        .await?;
 
         // The whole tree is killed: the grandchild would tell.
         let argv = recorder.argv_then(
@@ -184,16 +190,22 @@ fn output_is_followed_through_any_node() {
 #[test]
 fn http_and_failing_samples_report_what_came() {
     scenario(Plan::nodes(1), LIMIT, async |cluster| {
-        let node = cluster.nodes[0].client.clone();
+        let server = Server::start().await?;
         let well = cluster
-            .enqueue(&["--http", &format!("GET http://{node}/livez")])
+            .enqueue(&["--http", &format!("POST {}/fine", server.url), "--body", "hello"])
             .await?
             .to_string();
         cluster.cli(&["wait", &well, "--timeout", "10s"]).await?.done()?;
         let run = cluster.json(&["runs", &well]).await?[0].clone();
         ensure!(run["exit_code"] == 200, "the status is the exit code: {run}");
+        let asked = server.requests()[0].to_ascii_lowercase();
+        ensure!(asked.starts_with("post /fine ") && asked.ends_with("hello"), "{asked}");
+        ensure!(
+            asked.contains(&format!("idempotency-key: {well}:1")),
+            "the run's identity goes along: {asked}"
+        );
         let gone = cluster
-            .enqueue(&["--http", &format!("http://{node}/nowhere")])
+            .enqueue(&["--http", &format!("{}/gone", server.url)])
             .await?
             .to_string();
         ensure_code(cluster.cli(&["wait", &gone, "--timeout", "10s"]).await?, REFUSED)?;
@@ -207,6 +219,43 @@ fn http_and_failing_samples_report_what_came() {
         ensure!(text(&run, "reason")?.contains("/no/such/program"), "{run}");
         Ok(())
     });
+}
+
+/// Answers `/fine` with 200, everything else with 404, and keeps what was asked.
+struct Server {
+    url: String,
+    requests: Arc<Mutex<Vec<String>>>,
+}
+
+impl Server {
+    async fn start() -> Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let url = format!("http://{}", listener.local_addr()?);
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::clone(&requests);
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut bytes = vec![0; 16 * 1024];
+                // Requests of this test fit into one segment.
+                let length = stream.read(&mut bytes).await.unwrap_or(0);
+                let request = String::from_utf8_lossy(&bytes[..length]).into_owned();
+                let status = if request.contains(" /fine ") {
+                    "200 OK"
+                } else {
+                    "404 Not Found"
+                };
+                kept.lock().unwrap_or_else(PoisonError::into_inner).push(request);
+                let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+                // A client that has gone away needs no answer.
+                let _ = stream.write_all(answer.as_bytes()).await;
+            }
+        });
+        Ok(Self { url, requests })
+    }
+
+    fn requests(&self) -> Vec<String> {
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 fn ensure_code(ran: cli::Ran, code: i32) -> Result<()> {
