@@ -3,17 +3,20 @@
 use crate::core::Core;
 use crate::role::{Leader, Role};
 use crate::types::{StoredMembership, TypeConfig};
+use openraft::Instant as _;
 use openraft::ServerState;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::metrics::RaftServerMetrics;
 use sched_core::NodeId;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Follows who leads and where the members are.
 pub(crate) async fn roles(core: Arc<Core>) {
     let mut server = core.raft.server_metrics();
     let mut applied = core.board.applied.subscribe();
+    let election = Duration::from_millis(core.options.election_timeout_ms_max);
     loop {
         let metrics = server.borrow_and_update().clone();
         follow_members(&core, &metrics.membership_config);
@@ -35,9 +38,22 @@ pub(crate) async fn roles(core: Arc<Core>) {
         tokio::select! {
             changed = server.changed() => if changed.is_err() { return },
             changed = applied.changed(), if waits_for_apply(&metrics, &core) => if changed.is_err() { return },
+            // Silence is no event: a leader looks by itself whether a quorum still answers.
+            () = tokio::time::sleep(election), if metrics.state == ServerState::Leader => {}
             () = core.stop.cancelled() => return,
         }
     }
+}
+
+/// Whether a quorum answered this leader lately. Consensus lets a leader that hears nothing stay one, silent, until it hears of another;
+/// for everybody else it is none.
+fn hears_quorum(core: &Core, metrics: &RaftServerMetrics<TypeConfig>) -> bool {
+    if metrics.membership_config.voter_ids().count() < 2 {
+        return true;
+    }
+    let patience = 3 * Duration::from_millis(core.options.election_timeout_ms_max);
+    let acked = core.raft.data_metrics().borrow_watched().last_quorum_acked;
+    acked.is_none_or(|at| at.into_inner().elapsed() < patience)
 }
 
 /// Only a leader that has not yet applied an entry of its own term depends on the apply.
@@ -56,6 +72,9 @@ fn role(core: &Core, metrics: &RaftServerMetrics<TypeConfig>) -> Role {
         }
     });
     let leads = metrics.state == ServerState::Leader && metrics.current_leader == Some(core.node);
+    if leads && !hears_quorum(core, metrics) {
+        return Role { term, leader: None, leading: false };
+    }
     // The blank entry is the first of a term: whoever applied anything of this term has applied it.
     Role {
         term,
