@@ -21,6 +21,7 @@ pub mod executors;
 pub mod guard;
 mod held;
 mod link;
+mod orphans;
 mod outbox;
 pub mod output;
 mod settled;
@@ -36,6 +37,7 @@ use attempt::Runner;
 use executors::{CommandExecutor, Executors, HttpExecutor, SampleExecutor, Surroundings};
 use guard::Guard;
 use link::{Dial, Grpc};
+use orphans::Orphans;
 use output::{OutputLimits, OutputStore};
 use sched_core::limits::WORKER_SLOTS_MAX;
 use sched_core::{NodeId, SessionId, Timestamp};
@@ -215,10 +217,12 @@ fn start(options: WorkerOptions, dial: Arc<dyn Dial>) -> Result<WorkerHandle, Wo
         ..WorkerStatus::default()
     });
     let agent = Agent::new(identity, runner, dial, leader, left, status);
+    let task = tokio::spawn(agent.run());
     Ok(WorkerHandle {
         leave,
         status: watched,
-        task: tokio::spawn(agent.run()),
+        task,
+        _orphans: Orphans::collect(),
     })
 }
 
@@ -228,6 +232,7 @@ pub struct WorkerHandle {
     leave: mpsc::Sender<Duration>,
     status: watch::Receiver<WorkerStatus>,
     task: JoinHandle<()>,
+    _orphans: Orphans,
 }
 
 impl WorkerHandle {
