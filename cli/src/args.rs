@@ -94,8 +94,10 @@ pub(crate) enum Verb {
     /// Run a task now
     Run(RunNow),
     /// Give failed or cancelled runs a new round of tries
+    #[command(after_help = "Example:\n  schedcli retry 42:3")]
     Retry(Runs),
     /// Cancel runs that have not ended
+    #[command(after_help = "Example:\n  schedcli cancel 42:4 43:1")]
     Cancel(Runs),
     /// Stop firing tasks
     Pause(Pause),
@@ -241,7 +243,6 @@ pub(crate) struct RunNow {
 }
 
 #[derive(Args, Debug)]
-#[command(after_help = "Example:\n  schedcli retry 42:3\n  schedcli cancel 42:4 43:1")]
 pub(crate) struct Runs {
     /// The runs, TASK:NUMBER
     #[arg(value_name = "RUN", required = true)]

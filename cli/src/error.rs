@@ -19,9 +19,9 @@ pub(crate) enum CliError {
     /// What was asked for makes no sense.
     Usage(String),
     /// A call failed.
-    Client(ClientError),
+    Client(Box<ClientError>),
     /// A call for one of several things failed.
-    About(String, ClientError),
+    About(String, Box<ClientError>),
     /// Everything was answered, and the answer is not success; said already.
     Said(u8),
     /// The data could not be written.
@@ -74,7 +74,7 @@ impl fmt::Display for CliError {
 
 impl From<ClientError> for CliError {
     fn from(error: ClientError) -> Self {
-        CliError::Client(error)
+        CliError::Client(Box::new(error))
     }
 }
 

@@ -14,6 +14,7 @@ mod table;
 mod verbs;
 mod view;
 mod when;
+mod yaml;
 
 use clap::Parser as _;
 use std::process::ExitCode;

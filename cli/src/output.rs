@@ -13,7 +13,7 @@ pub(crate) fn data<T: Serialize>(format: Format, value: &T, table: impl FnOnce(&
             let json = serde_json::to_string_pretty(value).map_err(std::io::Error::other)?;
             format!("{json}\n")
         }
-        Format::Yaml => serde_norway::to_string(value).map_err(std::io::Error::other)?,
+        Format::Yaml => crate::yaml::to_string(value).map_err(std::io::Error::other)?,
     };
     write(text.as_bytes())
 }

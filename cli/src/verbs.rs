@@ -155,7 +155,7 @@ async fn each<'a, N, T, F: Future<Output = Result<T, ClientError>>>(
         match done(name).await {
             Ok(result) => results.push(result),
             Err(error) => {
-                let error = CliError::About(word.to_owned(), error);
+                let error = CliError::About(word.to_owned(), Box::new(error));
                 if is_single {
                     return (results, Err(error));
                 }

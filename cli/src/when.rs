@@ -23,7 +23,7 @@ impl SystemZones {
         let open = |folder: &&str| TimeZoneDatabase::from_dir(Path::new(folder)).ok();
         let usable = |db: &TimeZoneDatabase| !db.is_definitively_empty();
         Self {
-            system: FOLDERS.iter().filter_map(|folder| open(&folder)).find(usable),
+            system: FOLDERS.iter().filter_map(open).find(usable),
             embedded: TimeZoneDatabase::bundled(),
         }
     }

@@ -1,5 +1,10 @@
 //! The bytes on disk and in the log: one golden file per kind of record. A difference here breaks every existing data folder:
 //! a released struct is superseded, never edited. `make golden` rewrites the files while nothing is released.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "what is banned from the state machine is not from its tests"
+)]
 
 use sched_core::codec::{Kind, decode, encode};
 use sched_core::command::{AssignItem, DrainItem, FireItem, MissedRange, Reply, SpoolAction, SpoolOp};

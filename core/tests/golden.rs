@@ -1,4 +1,9 @@
 //! Runs every script in `testscripts/` and compares with what it says below the line. `make golden` rewrites them: read the diff.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "what is banned from the state machine is not from its tests"
+)]
 
 mod script;
 

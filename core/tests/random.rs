@@ -2,6 +2,11 @@
 //! differently end in the same bytes, and a repeated entry of requests changes nothing.
 //!
 //! The seeds are printed; `SEED=n cargo test -p sched-core --test random` replays one.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "what is banned from the state machine is not from its tests"
+)]
 
 use sched_core::apply::{Position, apply_entry, read_record};
 use sched_core::codec::{Kind, decode, encode};

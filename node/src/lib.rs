@@ -8,6 +8,8 @@
 //! - `api` the client port: gRPC, health, metrics
 //! - [`worker`] takes attempts from the leader and runs them
 //! - [`inspect`] looks at the data folder of a node that does not run
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that fails should say where"))]
 
 mod api;
 mod channels;

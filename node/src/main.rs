@@ -1,4 +1,5 @@
 //! `schednode`: parse, start, stop; nothing else.
+#![forbid(unsafe_code)]
 
 use clap::{Parser, Subcommand};
 use schednode::config::{self, Config, ConfigError, LogFormat, Settings};

@@ -53,7 +53,7 @@ pub(super) async fn apply(cluster: &Cluster, file: &Path, wait: bool) -> Result<
                     applied.len(),
                     submissions.len()
                 );
-                return Err(CliError::About(done, error));
+                return Err(CliError::About(done, Box::new(error)));
             }
             Err(error) => progress.suspend(|| refusals.tell(number + 1, &submission.spec, &error)),
         }

@@ -372,7 +372,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tables_in_memory_conform() {
-        run(MemTables::new).unwrap();
+    fn tables_in_memory_conform() -> Result<(), Fault> {
+        run(MemTables::new)
     }
 }

@@ -2,6 +2,11 @@
 //! across the changes of many zones' clocks, and against nonsense.
 //!
 //! Random tests print their seed; `SEED=n cargo test -p sched-core --test schedule` replays one.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "what is banned from the state machine is not from its tests"
+)]
 
 mod cron;
 mod dst;

@@ -2,16 +2,19 @@
 //!
 //! A script drives `apply_entry` on tables in memory; all invariants hold after every line. The words are those of the product.
 
+mod show;
+
 use sched_core::apply::{Position, apply_entry, read_record};
 use sched_core::codec::Kind;
 use sched_core::command::{AssignItem, DrainItem, FireItem, MissedRange};
-use sched_core::run::{RunResult, RunState, Verdict};
+use sched_core::run::{RunResult, Verdict};
 use sched_core::schedule::Schedule;
 use sched_core::tables::{Key, MemTables, Meta, Staged, Table, View, decode_run, decode_task};
 use sched_core::task::{
     Action, Delivery, Missed, NextRun, Overlap, Policy, Task, TaskRef, TaskSpec, TaskStatus, Tries,
 };
-use sched_core::{Command, Effect, Entry, Item, Reply, RequestKey, RunId, SessionId, TaskId, Timestamp, Token};
+use sched_core::{Command, Entry, Item, Reply, RequestKey, RunId, SessionId, TaskId, Timestamp, Token};
+use show::{show_effect, show_next, show_reply, show_state};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
@@ -560,69 +563,4 @@ fn fire_item(line: &Line<'_>, task: &str, generation: u64) -> FireItem {
         missed,
         next,
     }
-}
-
-fn show_next(next: NextRun) -> String {
-    match next {
-        NextRun::At(at) => at.as_millis().to_string(),
-        NextRun::Never => "never".into(),
-        NextRun::GaveUp { retry_at, .. } => format!("gave-up until {}", retry_at.as_millis()),
-    }
-}
-
-fn show_state(state: RunState) -> String {
-    let word = state.as_str();
-    match state {
-        RunState::Ready => format!("{word} ready"),
-        RunState::Held => format!("{word} held"),
-        RunState::Delayed { until } => format!("{word} until={}", until.as_millis()),
-        RunState::Assigned { token, session } | RunState::Running { token, session } => {
-            format!("{word} token={token} session={session}")
-        }
-        RunState::Lost { token } => format!("{word} token={token}"),
-        _ => word.into(),
-    }
-}
-
-fn show_reply(reply: &Reply) -> String {
-    match reply {
-        Reply::Done => "done".into(),
-        Reply::Task { id, name, state, next } => {
-            format!(
-                "task {id} {} {} next={}",
-                name.as_deref().unwrap_or("-"),
-                state.as_str(),
-                show_next(*next)
-            )
-        }
-        Reply::Run { run: Some(run), .. } => format!("run {run}"),
-        Reply::Run { run: None, task } => format!("task {task} spooled"),
-        Reply::Count { count, more } => format!("count {count}{}", if *more { " and more" } else { "" }),
-        Reply::Fired { runs, refused } => {
-            let runs: Vec<String> = runs.iter().map(RunId::to_string).collect();
-            format!("fired [{}] refused {refused}", runs.join(", "))
-        }
-        Reply::Assigned(tokens) => {
-            let tokens: Vec<String> = tokens.iter().map(|t| t.map_or("-".into(), |t| t.to_string())).collect();
-            format!("assigned {}", tokens.join(" "))
-        }
-        Reply::Completed { current } => format!("completed current={current}"),
-        Reply::Session { id, dispositions } => {
-            let each: Vec<String> = dispositions.iter().map(|(run, _, d)| format!("{run} {d:?}")).collect();
-            format!("session {id} [{}]", each.join(", "))
-        }
-    }
-}
-
-/// Notices are left out: they follow every change.
-fn show_effect(effect: &Effect) -> Option<String> {
-    Some(match effect {
-        Effect::WakeTicker(at) => format!("tick {}", at.as_millis()),
-        Effect::WakeDispatcher => "dispatch".into(),
-        Effect::WakeDrain => "drain".into(),
-        Effect::StartAttempt { run, token, session } => format!("start {run} {token} on {session}"),
-        Effect::Kill { run, token, session } => format!("kill {run} {token} on {session}"),
-        Effect::SessionEnded { session } => format!("session {session} ended"),
-        Effect::RunChanged { .. } | Effect::TaskChanged { .. } => return None,
-    })
 }
