@@ -16,6 +16,7 @@
 //! the way: they are a function of the log, and say themselves how much of it they hold. The log is purged only up to a
 //! snapshot that is durable.
 #![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that fails should say where"))]
 
 mod dir;
 mod error;

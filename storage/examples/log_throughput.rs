@@ -1,7 +1,7 @@
 //! How fast the log takes synced batches, the tables take changes, and a folder opens again.
 //!
 //! ```text
-//! cargo run -p sched-storage --example throughput -- [FOLDER]
+//! cargo run -p sched-storage --example log_throughput -- [FOLDER]
 //! ```
 //!
 //! The folder must be empty or absent, and on the disk to be measured; the default is a temporary one.
