@@ -7,6 +7,7 @@
 pub mod binaries;
 pub mod cli;
 pub mod cluster;
+pub mod figures;
 pub mod guard;
 pub mod http;
 pub mod load;

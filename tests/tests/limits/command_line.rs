@@ -83,7 +83,7 @@ const WRONG: &[Row] = &[
     ),
     // Actions.
     (&["--sample", "perhaps"], &["--sample", "perhaps"]),
-    (&["--http", "FETCH ME"], &["--http"]),
+    (&["--http", "FETCH ME"], &["http", "FETCH", "GET"]),
     (&["--http", "GET ftp://x/"], &["ftp"]),
     (
         &["--http", "GET http://x/", "--header", "no colon"],
@@ -208,7 +208,7 @@ fn what_is_not_there_or_not_possible_is_said() {
             (&["get", "18446744073709551616"][..], &["18446744073709551616"][..]),
             (&["retry", "soon"], &["soon", "TASK:NUMBER"]),
             (&["retry", "1:x"], &["1:x"]),
-            (&["list", "--limit", "-1"], &["--limit"]),
+            (&["list", "--limit=-1"], &["--limit", "-1"]),
             (&["list", "--state", "SLEEPING"], &["SLEEPING", "QUEUED"]),
             (&["list", "--deadline", "soon"], &["soon"]),
             (&["wait", "1", "--timeout", "x"], &["--timeout", "x"]),

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 /// A connection that says nothing sensible is ended within this; the daemon's own timers are 10 s.
 const END_LIMIT: Duration = Duration::from_secs(45);
-/// Idle connections held at once.
+/// Idle connections held at once, at each port.
 const IDLE: usize = 300;
 /// Printed with a failure by way of the test's source: the same bytes every time.
 const SEED: u64 = 0x5eed;
@@ -75,14 +75,16 @@ fn garbage_ends_the_connection_and_not_the_node() {
         let leader = cluster.leader().await?;
         let term = cluster.nodes[leader].status().await?.term;
         let samples = samples();
-        for address in ports(cluster) {
-            let address = &address;
-            let all = join_all(samples.iter().map(|(what, bytes)| async move {
-                let sent = send(address, bytes).await;
-                sent.with_context(|| format!("{what} to {address}"))
-            }));
-            all.await.into_iter().collect::<Result<Vec<()>>>()?;
-        }
+        // All at once: each waits for some timer of the node, and none may wait for another.
+        let ports = ports(cluster);
+        let pairs = ports
+            .iter()
+            .flat_map(|address| samples.iter().map(move |sample| (address, sample)));
+        let all = join_all(pairs.map(|(address, (what, bytes))| async move {
+            let sent = send(address, bytes).await;
+            sent.with_context(|| format!("{what} to {address}"))
+        }));
+        all.await.into_iter().collect::<Result<Vec<()>>>()?;
         holds_and_serves(cluster, 0).await?;
         ensure!(
             cluster.nodes[leader].status().await?.term == term,
@@ -95,19 +97,16 @@ fn garbage_ends_the_connection_and_not_the_node() {
 #[test]
 fn connections_that_say_nothing_are_ended_and_do_no_harm() {
     scenario(Plan::nodes(1), LIMIT, async |cluster| {
+        let mut idle = Vec::new();
         for address in ports(cluster) {
-            let mut idle = Vec::with_capacity(IDLE);
             for _ in 0..IDLE {
                 idle.push(TcpStream::connect(&address).await?);
             }
-            // While they are there, others are served.
-            cluster.cli(&["status"]).await?.done()?;
-            let ends = join_all(idle.into_iter().map(|stream| ended(stream, &[])));
-            ends.await
-                .into_iter()
-                .collect::<Result<Vec<()>>>()
-                .with_context(|| format!("idle at {address}"))?;
         }
+        // While they are there, others are served.
+        cluster.cli(&["status"]).await?.done()?;
+        let ends = join_all(idle.into_iter().map(|stream| ended(stream, &[])));
+        ends.await.into_iter().collect::<Result<Vec<()>>>()?;
         holds_and_serves(cluster, 0).await
     });
 }

@@ -14,7 +14,7 @@ type Spoil = fn(&mut v1::SubmitRequest);
 
 /// What is spoiled, and the field that the refusal names.
 const SPOILED: &[(&str, Spoil)] = &[
-    ("task", |r| r.task = None),
+    ("schedule", |r| r.task = None),
     ("schedule", |r| task(r).schedule = None),
     ("schedule", |r| task(r).schedule = Some(v1::Schedule { form: None })),
     ("schedule", |r| {
@@ -356,7 +356,7 @@ fn reads_are_bounded() {
                 Ok(reply) => ensure!(reply.into_inner().tasks.len() <= 1000, "more than the bound"),
             }
         }
-        for cursor in ["x", "-1", "\u{0}", &"9".repeat(10_000)] {
+        for cursor in ["?", "-1", "\u{0}", &"9".repeat(10_000)] {
             let request = v1::ListRunsRequest {
                 cursor: cursor.to_owned(),
                 ..Default::default()
