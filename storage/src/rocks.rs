@@ -155,6 +155,8 @@ fn report(level: LogLevel, message: &str) {
 /// Compares the files a database consists of with those that are there: RocksDB looks at most of them only when they
 /// are read, which may be much later.
 fn all_there(folder: &Path, db: DB, remedy: &'static str) -> Result<DB> {
+    // A compaction may already be at work, and would remove files between the question and the look.
+    db.disable_file_deletions().map_err(|e| on_open(folder, &e, remedy))?;
     let files = db.live_files().map_err(|e| on_open(folder, &e, remedy))?;
     for file in files {
         let path = folder.join(file.name.trim_start_matches('/'));
@@ -166,6 +168,7 @@ fn all_there(folder: &Path, db: DB, remedy: &'static str) -> Result<DB> {
         };
         return Err(StorageError::damaged(&path, problem, remedy));
     }
+    db.enable_file_deletions().map_err(|e| on_open(folder, &e, remedy))?;
     Ok(db)
 }
 

@@ -48,7 +48,7 @@ impl Read {
         true
     }
 
-    fn from_memory(&mut self, now: &Now) -> Step {
+    fn take_from_memory(&mut self, now: &Now) -> Step {
         if now.removals != self.removals {
             return Step::Again;
         }
@@ -99,7 +99,7 @@ impl LogStore {
         let log = self.log();
         let mut read = Read::start(&locked(&log.now), from, to, max_bytes);
         loop {
-            let step = read.from_memory(&locked(&log.now));
+            let step = read.take_from_memory(&locked(&log.now));
             match step {
                 Step::Done => return Ok(read.found),
                 Step::Again => read = Read::start(&locked(&log.now), from, to, max_bytes),

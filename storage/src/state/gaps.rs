@@ -40,6 +40,12 @@ pub(super) struct Seen {
     puts: [u64; Table::ALL.len()],
 }
 
+/// What is known of one table at one moment.
+pub(super) struct SeenOne {
+    pub(super) known: Arc<Known>,
+    puts: u64,
+}
+
 /// A stretch that a scan found empty.
 pub(super) struct Found {
     pub(super) from: Vec<u8>,
@@ -151,6 +157,11 @@ impl Gaps {
         self.seen.clone()
     }
 
+    /// Returns what is known of one table now, to be kept with an iterator made in the same step.
+    pub(super) fn seen_of(&self, table: Table) -> SeenOne {
+        self.seen.of(table)
+    }
+
     /// Takes out what is about to be put.
     pub(super) fn before_write(&mut self, changes: &[Change]) {
         for change in changes {
@@ -197,9 +208,9 @@ impl Gaps {
     }
 
     /// Takes over what a reader found that knew `then`.
-    pub(super) fn learn(&mut self, table: Table, then: &Seen, found: Vec<Found>) {
+    pub(super) fn learn(&mut self, table: Table, then: &SeenOne, found: Vec<Found>) {
         let at = table as usize;
-        let since = self.seen.puts[at] - then.puts[at];
+        let since = self.seen.puts[at] - then.puts;
         let recent = &self.recent[at];
         let Some(first_new) = usize::try_from(since)
             .ok()
@@ -218,8 +229,13 @@ impl Gaps {
 }
 
 impl Seen {
-    pub(super) fn of(&self, table: Table) -> &Known {
-        &self.known[table as usize]
+    /// Returns what is known of one table.
+    pub(super) fn of(&self, table: Table) -> SeenOne {
+        let at = table as usize;
+        SeenOne {
+            known: Arc::clone(&self.known[at]),
+            puts: self.puts[at],
+        }
     }
 }
 
@@ -285,7 +301,7 @@ mod tests {
         let then = gaps.seen();
         gaps.learn(
             TABLE,
-            &then,
+            &then.of(TABLE),
             vec![Found {
                 from: key(1),
                 to: key(9),
@@ -300,7 +316,7 @@ mod tests {
         gaps.before_write(&put);
         gaps.after_write(&put);
         assert_eq!(
-            stretches(gaps.seen.of(TABLE)),
+            stretches(&gaps.seen.of(TABLE).known),
             [(key(1), key(5)), (after(&key(5)), key(9))]
         );
         let delete = [Change::Delete {
@@ -308,9 +324,13 @@ mod tests {
             key: key(5),
         }];
         gaps.before_write(&delete);
-        assert_eq!(stretches(gaps.seen.of(TABLE)).len(), 2, "not before it is written");
+        assert_eq!(
+            stretches(&gaps.seen.of(TABLE).known).len(),
+            2,
+            "not before it is written"
+        );
         gaps.after_write(&delete);
-        assert_eq!(stretches(gaps.seen.of(TABLE)), [(key(1), key(9))]);
+        assert_eq!(stretches(&gaps.seen.of(TABLE).known), [(key(1), key(9))]);
     }
 
     #[test]
@@ -324,7 +344,7 @@ mod tests {
         }]);
         gaps.learn(
             TABLE,
-            &then,
+            &then.of(TABLE),
             vec![Found {
                 from: key(1),
                 to: key(9),
@@ -332,7 +352,7 @@ mod tests {
             }],
         );
         assert_eq!(
-            stretches(gaps.seen.of(TABLE)),
+            stretches(&gaps.seen.of(TABLE).known),
             [(key(1), key(5)), (after(&key(5)), key(9))]
         );
         let long_ago = gaps.seen();
@@ -346,14 +366,14 @@ mod tests {
         gaps.before_write(&many);
         gaps.learn(
             TABLE,
-            &long_ago,
+            &long_ago.of(TABLE),
             vec![Found {
                 from: key(20),
                 to: key(30),
                 skipped: 50,
             }],
         );
-        assert_eq!(gaps.seen.of(TABLE).end_of(&key(25)), None, "found too long ago");
+        assert_eq!(gaps.seen.of(TABLE).known.end_of(&key(25)), None, "found too long ago");
     }
 
     #[test]
@@ -375,7 +395,7 @@ mod tests {
                     .next()
                     .cloned()
                     .unwrap_or_else(|| key(2000));
-                gaps.learn(TABLE, &then.0, vec![Found { from, to, skipped: 40 }]);
+                gaps.learn(TABLE, &then.0.of(TABLE), vec![Found { from, to, skipped: 40 }]);
             }
             let key = key(dice.random_range(0..2000));
             let change = if dice.random_bool(0.5) {
@@ -398,11 +418,11 @@ mod tests {
                 Change::DeleteRange { .. } => false,
             };
             gaps.after_write(&batch);
-            let known = gaps.seen.of(TABLE);
+            let known = gaps.seen.of(TABLE).known;
             assert!(known.stretches.len() <= STRETCHES_MAX);
             assert!(known.end_of(&key).is_none() || !live.contains(&key));
         }
-        assert!(live.iter().all(|key| gaps.seen.of(TABLE).end_of(key).is_none()));
-        assert!(!gaps.seen.of(TABLE).stretches.is_empty());
+        assert!(live.iter().all(|key| gaps.seen.of(TABLE).known.end_of(key).is_none()));
+        assert!(!gaps.seen.of(TABLE).known.stretches.is_empty());
     }
 }

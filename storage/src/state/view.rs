@@ -1,7 +1,7 @@
 //! Reading the tables: at one moment, or as they are.
 
 use super::db::StateDb;
-use super::gaps::{Found, SKIPPED_MIN, Seen, after};
+use super::gaps::{Found, SKIPPED_MIN, Seen, SeenOne, after};
 use crate::error::Result;
 use crate::record::Applied;
 use rocksdb::perf::PerfContext;
@@ -96,7 +96,7 @@ impl StateView {
             Scan {
                 db,
                 iterator,
-                seen: &self.seen,
+                seen: self.seen.of(wanted.table),
                 wanted,
                 found: Vec::new(),
             }
@@ -122,13 +122,13 @@ impl LatestView {
                 (
                     db.db()?
                         .raw_iterator_cf_opt(db.cf(wanted.table.name())?, wanted.options()),
-                    gaps.seen(),
+                    gaps.seen_of(wanted.table),
                 )
             };
             Scan {
                 db,
                 iterator,
-                seen: &seen,
+                seen,
                 wanted,
                 found: Vec::new(),
             }
@@ -142,7 +142,7 @@ impl LatestView {
 struct Scan<'a, D: DBAccess> {
     db: &'a StateDb,
     iterator: DBRawIteratorWithThreadMode<'a, D>,
-    seen: &'a Seen,
+    seen: SeenOne,
     wanted: &'a Wanted<'a>,
     found: Vec<Found>,
 }
@@ -158,15 +158,14 @@ impl<D: DBAccess> Scan<'_, D> {
             .status()
             .map_err(|e| self.db.on_use("scan the tables", &e))?;
         if !self.found.is_empty() {
-            self.db.gaps().learn(self.wanted.table, self.seen, self.found);
+            self.db.gaps().learn(self.wanted.table, &self.seen, self.found);
         }
         Ok(pairs)
     }
 
     fn up(&mut self) -> Vec<Pair> {
         let mut pairs = Vec::new();
-        let seen = self.seen;
-        let known = seen.of(self.wanted.table);
+        let known = Arc::clone(&self.seen.known);
         let mut at = self.wanted.from.to_vec();
         while pairs.len() < self.wanted.limit {
             let jump = known.end_of(&at);
@@ -190,8 +189,7 @@ impl<D: DBAccess> Scan<'_, D> {
 
     fn down(&mut self) -> Vec<Pair> {
         let mut pairs = Vec::new();
-        let seen = self.seen;
-        let known = seen.of(self.wanted.table);
+        let known = Arc::clone(&self.seen.known);
         let mut before = self.wanted.to.to_vec();
         while pairs.len() < self.wanted.limit {
             let jump = known.start_of(&before);

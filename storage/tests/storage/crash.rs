@@ -9,7 +9,7 @@ use crate::support::*;
 use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use sched_storage::{Group, LogPosition};
+use sched_storage::{Group, LogPosition, Manifest};
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -29,6 +29,8 @@ enum Op {
     Purge(LogPosition),
     /// Apply up to here.
     Apply(u64),
+    /// Replace the tables by the newest snapshot, as if a peer had sent it.
+    Install,
 }
 
 /// The log as it should be after some operations, and how far it may be applied.
@@ -61,7 +63,8 @@ impl Model {
             60..70 => Op::Vote(Bytes::from(format!("vote {}", self.ops))),
             // Never what is applied, as consensus never does.
             70..80 => Op::Truncate((next - 1).saturating_sub(dice.random_range(0..20)).max(self.applied)),
-            80..97 => Op::Apply((next - 1).min(self.applied + dice.random_range(0..200))),
+            80..95 => Op::Apply((next - 1).min(self.applied + dice.random_range(0..200))),
+            95..97 => Op::Install,
             _ => Op::Purge(position(self.applied)),
         }
     }
@@ -84,7 +87,7 @@ impl Model {
                 self.purged = Some(upto);
                 self.next = self.next.max(upto.index + 1);
             }
-            Op::Purge(_) => {}
+            Op::Purge(_) | Op::Install => {}
         }
     }
 
@@ -111,6 +114,23 @@ fn catch_up(group: &Group, last: u64) {
     if from < last {
         apply(&group.state, from + 1..=last);
     }
+}
+
+/// Receives the newest snapshot under another name and installs it.
+fn install(group: &Group, name: String) {
+    let Some(newest) = group.snapshots.newest() else { return };
+    let reader = group.snapshots.open(&newest.id).unwrap();
+    let manifest = Manifest {
+        id: name,
+        ..reader.manifest().clone()
+    };
+    let mut writer = group.snapshots.begin_receive(manifest.clone()).unwrap();
+    for file in &manifest.files {
+        writer
+            .write_chunk(&file.name, 0, &reader.read(&file.name, 0, usize::MAX).unwrap())
+            .unwrap();
+    }
+    group.snapshots.install(writer.finish().unwrap()).unwrap();
 }
 
 fn acknowledge(op: u64) {
@@ -150,8 +170,12 @@ fn child() {
             Op::Truncate(last) => drop(group.log.truncate_after(Some(last))),
             Op::Apply(last) => {
                 // What is applied is durable in the log first.
-                wait(group.log.truncate_after(None.or(Some(u64::MAX)))).unwrap();
+                wait(group.log.truncate_after(Some(u64::MAX))).unwrap();
                 catch_up(&group, last);
+            }
+            Op::Install => {
+                install(&group, format!("installed-{number}-{}", std::process::id()));
+                catch_up(&group, model.applied);
             }
             Op::Purge(upto) => {
                 catch_up(&group, upto.index);
@@ -181,7 +205,9 @@ fn run_child(path: &Path, seed: u64, ops: u64, acknowledgements: usize) -> Optio
     // SIGKILL.
     child.kill().unwrap();
     last = last.max(lines.filter_map(number).last());
-    child.wait().unwrap();
+    let ended = child.wait().unwrap();
+    // A child that ended by itself, ended by a failure: see what it printed.
+    assert_eq!(ended.code(), None, "the child was not killed: {ended}");
     last
 }
 

@@ -1,4 +1,5 @@
 //! Everything that needs a real disk: one binary, because each links RocksDB.
+#![allow(clippy::unwrap_used, reason = "a test that fails should say where")]
 
 mod crash;
 mod damage;

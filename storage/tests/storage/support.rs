@@ -17,7 +17,8 @@ pub(crate) fn small() -> StorageOptions {
     StorageOptions {
         log_cache_bytes: 4 << 10,
         log_buffer_bytes: 256 << 10,
-        state_buffer_bytes: 256 << 10,
+        // Each table takes a little of it at once: less would be flushed with every write.
+        state_buffer_bytes: 4 << 20,
         block_cache_bytes: 1 << 20,
         snapshots_kept: 2,
     }
