@@ -73,7 +73,11 @@ fn role(core: &Core, metrics: &RaftServerMetrics<TypeConfig>) -> Role {
     });
     let leads = metrics.state == ServerState::Leader && metrics.current_leader == Some(core.node);
     if leads && !hears_quorum(core, metrics) {
-        return Role { term, leader: None, leading: false };
+        return Role {
+            term,
+            leader: None,
+            leading: false,
+        };
     }
     // The blank entry is the first of a term: whoever applied anything of this term has applied it.
     Role {

@@ -1,5 +1,6 @@
 //! Takes connections from peers, and ends those that do not speak HTTP/2 soon after they were opened.
 
+use super::counted::Counted;
 use super::service::Service;
 use super::{CONNECTION_WINDOW_BYTES, KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT, MESSAGE_BYTES_MAX, STREAM_WINDOW_BYTES};
 use sched_proto::peer::peer_server::PeerServer;
@@ -18,6 +19,8 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const PREFACE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Connections that have not said it yet; more are ended at once. A cluster opens three per pair of members.
 const GREETING_MAX: usize = 64;
+/// Connections at once: many times what the largest cluster needs, far fewer than file handles.
+const CONNECTIONS_MAX: usize = 512;
 /// Calls under way on one connection.
 const STREAMS_MAX: u32 = 256;
 /// Pause after the system refused to accept: usually it is out of file handles, and trying at once again only burns time.
@@ -52,8 +55,9 @@ pub(crate) async fn serve(listener: TcpListener, service: Service, stop: Cancell
     }
 }
 
-async fn accept(listener: TcpListener, greeted: mpsc::Sender<io::Result<TcpStream>>, stop: CancellationToken) {
+async fn accept(listener: TcpListener, greeted: mpsc::Sender<io::Result<Counted>>, stop: CancellationToken) {
     let greeting = Arc::new(Semaphore::new(GREETING_MAX));
+    let open = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -67,8 +71,9 @@ async fn accept(listener: TcpListener, greeted: mpsc::Sender<io::Result<TcpStrea
                 continue;
             }
         };
-        let Ok(permit) = greeting.clone().try_acquire_owned() else {
-            tracing::warn!(%from, "too many new connections, one was ended");
+        let permits = (greeting.clone().try_acquire_owned(), open.clone().try_acquire_owned());
+        let (Ok(greets), Ok(place)) = permits else {
+            tracing::warn!(%from, "too many connections, a new one was ended");
             continue;
         };
         let greeted = greeted.clone();
@@ -76,12 +81,12 @@ async fn accept(listener: TcpListener, greeted: mpsc::Sender<io::Result<TcpStrea
             match tokio::time::timeout(PREFACE_TIMEOUT, greet(&stream)).await {
                 Ok(Ok(())) => {
                     // A closed channel: the node stops.
-                    let _ = greeted.send(Ok(stream)).await;
+                    let _ = greeted.send(Ok(Counted::new(stream, place))).await;
                 }
                 Ok(Err(error)) => tracing::debug!(%from, %error, "a connection that is no peer's was ended"),
                 Err(_) => tracing::debug!(%from, "a connection that said nothing was ended"),
             }
-            drop(permit);
+            drop(greets);
         });
     }
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod append;
 pub(crate) mod client;
+mod counted;
 pub(crate) mod listen;
 pub(crate) mod peers;
 pub(crate) mod service;

@@ -29,6 +29,11 @@ async fn garbage_ends_its_connection_and_nothing_else() {
     stream.write_all(&[0x55; 1024]).await.unwrap();
     let mut answer = Vec::new();
     let _ = within("the end of the connection", stream.read_to_end(&mut answer)).await;
+    // Half of the preface and then nothing.
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(b"PRI * HTTP/2.0").await.unwrap();
+    let mut answer = Vec::new();
+    let _ = within("the end of a silent connection", stream.read_to_end(&mut answer)).await;
     submit_one(cluster.nodes[0].replica()).await.unwrap();
     cluster.stop_all().await;
 }
