@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
+use tokio::runtime::Runtime;
 use tokio_stream::wrappers::TcpListenerStream;
 
 /// What a node does with its next call instead of answering it.
@@ -60,7 +60,8 @@ pub struct State {
 #[derive(Debug)]
 pub struct FakeCluster {
     state: Arc<Mutex<State>>,
-    servers: Vec<Option<JoinHandle<()>>>,
+    /// A runtime per node: with it end its connections, as those of a killed process do.
+    servers: Vec<Option<Runtime>>,
 }
 
 impl FakeCluster {
@@ -78,9 +79,8 @@ impl FakeCluster {
         }));
         let mut servers = Vec::new();
         for node in 0..nodes {
-            let listener = TcpListener::bind("127.0.0.1:0")
-                .await
-                .expect("a port on the loopback device");
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port on the loopback device");
+            listener.set_nonblocking(true).expect("a listener that does not block");
             lock(&state)
                 .addresses
                 .push(listener.local_addr().expect("the address just bound"));
@@ -88,12 +88,20 @@ impl FakeCluster {
                 node,
                 state: state.clone(),
             };
-            let serving = tonic::transport::Server::builder()
-                .add_service(v1::scheduler_server::SchedulerServer::new(service))
-                .serve_with_incoming(TcpListenerStream::new(listener));
-            servers.push(Some(tokio::spawn(async move {
-                serving.await.expect("the server ends only with its task");
-            })));
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(1)
+                .enable_all()
+                .build()
+                .expect("a runtime for a node");
+            runtime.spawn(async move {
+                let listener = TcpListener::from_std(listener).expect("a listener of this runtime");
+                tonic::transport::Server::builder()
+                    .add_service(v1::scheduler_server::SchedulerServer::new(service))
+                    .serve_with_incoming(TcpListenerStream::new(listener))
+                    .await
+                    .expect("the server ends only with its runtime");
+            });
+            servers.push(Some(runtime));
         }
         Self { state, servers }
     }
@@ -124,18 +132,22 @@ impl FakeCluster {
 
     /// Stops a node: its connections break, and new ones are refused.
     pub async fn stop(&mut self, node: usize) {
-        if let Some(server) = self.servers[node].take() {
-            server.abort();
-            // Cancelled is how it ends.
-            let _ = server.await;
+        let Some(runtime) = self.servers[node].take() else {
+            return;
+        };
+        runtime.shutdown_background();
+        let address = self.state().addresses[node];
+        // The listener is closed by a thread of the runtime that ends.
+        while tokio::net::TcpStream::connect(address).await.is_ok() {
+            tokio::task::yield_now().await;
         }
     }
 }
 
 impl Drop for FakeCluster {
     fn drop(&mut self) {
-        for server in self.servers.iter().flatten() {
-            server.abort();
+        for server in self.servers.drain(..).flatten() {
+            server.shutdown_background();
         }
     }
 }

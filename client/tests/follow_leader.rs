@@ -387,6 +387,22 @@ async fn a_wait_ends_with_the_run() {
     assert_eq!(waited.run.expect("the run").state(), v1::RunState::Finished);
 }
 
+#[tokio::test]
+async fn a_wait_ends_soon_after_the_cluster_is_gone() {
+    let mut cluster = FakeCluster::start(1).await;
+    cluster
+        .state()
+        .runs
+        .insert((1, 1), run_of_task_1(v1::RunState::Running));
+    let client = client(&cluster);
+    client.wait_run(RUN, Some(Duration::ZERO)).await.expect("answered");
+    cluster.stop(0).await;
+    let began = std::time::Instant::now();
+    let error = client.wait_run(RUN, None).await.expect_err("nobody is there");
+    assert!(error.is_unreachable(), "{error:?}");
+    assert!(began.elapsed() < options().deadline * 2, "{:?}", began.elapsed());
+}
+
 #[test]
 fn a_client_needs_addresses() {
     assert!(Client::connect(Vec::<String>::new()).is_err());

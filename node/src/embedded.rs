@@ -38,7 +38,10 @@ impl Embedded {
             guard: Some(GUARD.into()),
         })?;
         let leader = tokio::spawn(follow_leader(shared.clone(), tx));
-        Ok(Self { handle: Arc::new(handle), leader })
+        Ok(Self {
+            handle: Arc::new(handle),
+            leader,
+        })
     }
 
     /// Takes no new runs from now on; what runs has this long to end.

@@ -23,10 +23,28 @@ pub(crate) fn compile(spec: &TaskSpec, zones: &dyn Zones) -> Result<Recurrence, 
             text.as_str()
         }
     };
-    Recurrence::compile(&spec.schedule, hash_key, zones).map_err(|e| Reject::Invalid {
+    let invalid = |problem| Reject::Invalid {
         field: "schedule".into(),
-        problem: e.to_string(),
-    })
+        problem,
+    };
+    match guarded(|| Recurrence::compile(&spec.schedule, hash_key, zones)) {
+        Some(compiled) => compiled.map_err(|e| invalid(e.to_string())),
+        None => Err(invalid("cannot be compiled: a fault in the program".to_owned())),
+    }
+}
+
+/// When a schedule that does not compile, or fails while it is searched, is tried again: its zone may come back with an update of the
+/// system, its fault may be mended by a new release.
+pub(crate) const TRY_AGAIN_MS: i64 = 60 * 60 * 1000;
+
+/// Computes with a schedule. A fault there must not stop all other tasks: it is logged and answered with nothing.
+pub(crate) fn guarded<T>(compute: impl FnOnce() -> T) -> Option<T> {
+    // What the closure borrows is only read, so that nothing half-changed is seen afterwards.
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(compute));
+    if result.is_err() {
+        tracing::error!("computing with a schedule failed: a fault in the program");
+    }
+    result.ok()
 }
 
 /// The compiled schedules used last, each under its task and generation: a change of the task is another entry.
@@ -96,6 +114,12 @@ mod tests {
             anchor: Timestamp::EPOCH,
         };
         Recurrence::compile(&schedule, "", &NoZones).unwrap()
+    }
+
+    #[test]
+    fn a_fault_in_a_search_is_an_answer() {
+        assert_eq!(guarded(|| 7), Some(7));
+        assert_eq!(guarded(|| -> u64 { panic!("on purpose") }), None);
     }
 
     #[test]

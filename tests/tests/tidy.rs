@@ -193,7 +193,11 @@ fn one_file_of_a_node_reads_the_wall_clock() {
 #[test]
 fn each_foreign_thing_is_seen_by_one_part() {
     let outside = |folder: &'static str| move |path: &str| !path.starts_with(folder) && path != "tests/tests/tidy.rs";
-    banned("openraft is seen by raft/ only", &["openraft"], outside("raft/"));
+    banned(
+        "openraft is seen by raft/ only",
+        &["openraft::", "use openraft"],
+        outside("raft/"),
+    );
     banned("RocksDB is seen by storage/ only", &["rocksdb::"], outside("storage/"));
     banned(
         "bincode is seen by one module",

@@ -25,7 +25,7 @@ const CONNECTIONS_DEFAULT: u32 = 4096;
 /// The proposer's own queue takes more; a call in progress costs at most its 64 KiB payload several times over.
 const CALLS_DEFAULT: u32 = 4096;
 /// What is logged when nothing else is said: the consensus library tells every step of every election, the database its whole set-up.
-const LOG_DEFAULT: &str = "info,openraft=warn,sched_storage::rocks=error";
+const LOG_DEFAULT: &str = "info,openraft=error,sched_storage::rocks=error";
 /// Larger files are none of ours.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 

@@ -197,11 +197,11 @@ fn what_cannot_be_used_is_refused_by_name() {
         ),
         (
             Settings {
-                election_timeout_ms_max: Some(900),
+                election_timeout_ms_max: Some(400),
                 ..base()
             },
             "election_timeout_ms_max",
-            "more than 900",
+            "more than 400",
         ),
         (
             Settings {

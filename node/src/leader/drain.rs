@@ -1,7 +1,8 @@
 //! Works off the spool: operations that were accepted while the scheduler was shut down, oldest first, with run times computed anew.
 
+use super::ticker::later;
 use super::{RETRY, Term, propose_one};
-use crate::recurrences::compile;
+use crate::recurrences::{compile, guarded};
 use crate::shared::{OrStop, Shared, aside};
 use crate::state;
 use crate::zones::SystemZones;
@@ -16,8 +17,6 @@ use std::sync::Arc;
 
 /// Operations of one step: each may compute a next time.
 const STEP: u64 = 128;
-/// When the run time of a task whose schedule does not compile any more is computed again.
-const COMPILE_AGAIN_MS: i64 = 60 * 60 * 1000;
 
 /// Works off the spool whenever there is something in it, until the term is over.
 pub(super) async fn run(shared: Arc<Shared>, term: Arc<Term>) {
@@ -74,14 +73,12 @@ fn run_time(
     if let Some(schedule) = schedule {
         task.spec.schedule = schedule;
     }
-    match compile(&task.spec, zones) {
-        Ok(recurrence) => Ok(run_time_anew(&task.spec.schedule, &recurrence, now)),
-        Err(e) => {
-            tracing::error!(task = %id, error = %e, "the schedule of a task does not compile, it is tried again later");
-            Ok(NextRun::GaveUp {
-                retry_at: now.plus_millis(COMPILE_AGAIN_MS),
-                searched_until: now,
-            })
-        }
+    let compiled = compile(&task.spec, zones);
+    if let Err(e) = &compiled {
+        tracing::error!(task = %id, error = %e, "the schedule of a task does not compile, it is tried again later");
     }
+    let next = compiled
+        .ok()
+        .and_then(|compiled| guarded(|| run_time_anew(&task.spec.schedule, &compiled, now)));
+    Ok(next.unwrap_or_else(|| later(now, now)))
 }

@@ -4,7 +4,7 @@
 //! database has not cleared away yet; when something is put below the head, an effect says so.
 
 use super::{RETRY, Term};
-use crate::recurrences::{Recurrences, compile};
+use crate::recurrences::{Recurrences, TRY_AGAIN_MS, compile, guarded};
 use crate::shared::{OrStop, Shared, aside};
 use crate::state::{self, END};
 use crate::zones::SystemZones;
@@ -12,7 +12,7 @@ use sched_core::command::{Command, Fault, FireItem, Item, Reply};
 use sched_core::ids::{RunId, TaskId};
 use sched_core::limits::ROUND_ITEMS_MAX;
 use sched_core::plan::{next_run, plan_fire, run_time_anew};
-use sched_core::schedule::{Next, Recurrence};
+use sched_core::schedule::Recurrence;
 use sched_core::tables::{Key, Table, View, Waiting, decode_waiting};
 use sched_core::task::{NextRun, Overlap, TaskRef, TaskStatus};
 use sched_core::{Reject, Timestamp};
@@ -24,8 +24,6 @@ use tokio::sync::Notify;
 
 /// Due entries read at once.
 const PAGE: usize = ROUND_ITEMS_MAX + 1;
-/// When a schedule that cannot be compiled any more is tried again: its zone may come back with an update of the system.
-const COMPILE_AGAIN_MS: i64 = 60 * 60 * 1000;
 /// Longest sleep of one timer; then the clock is looked at again.
 const SLEEP_MAX: Duration = Duration::from_secs(3600);
 
@@ -313,7 +311,8 @@ impl Planner {
             return self.search_again(view, id, &status, searched_until, now, round);
         }
         let item = match self.recurrence(view, id, &status)? {
-            Ok(recurrence) => plan_fire(id, &status, &recurrence, now),
+            Ok(recurrence) => guarded(|| plan_fire(id, &status, &recurrence, now))
+                .unwrap_or_else(|| fire_blindly(id, &status, "the search failed", now)),
             Err(reject) => fire_blindly(id, &status, &reject, now),
         };
         let Some(item) = item else {
@@ -365,13 +364,9 @@ impl Planner {
         let Some(task) = state::task(view, id)? else {
             return Err(Fault::Inconsistent(format!("task {id} waits and has no definition")));
         };
-        Ok(match self.recurrence(view, id, status)? {
-            Ok(recurrence) => run_time_anew(&task.spec.schedule, &recurrence, now),
-            Err(_) => NextRun::GaveUp {
-                retry_at: now.plus_millis(COMPILE_AGAIN_MS),
-                searched_until: now,
-            },
-        })
+        let compiled = self.recurrence(view, id, status)?.ok();
+        let next = compiled.and_then(|compiled| guarded(|| run_time_anew(&task.spec.schedule, &compiled, now)));
+        Ok(next.unwrap_or_else(|| later(now, now)))
     }
 
     /// Goes on with a search that gave up, from where it stopped.
@@ -387,10 +382,9 @@ impl Planner {
         let Some(task) = state::task(view, id)? else {
             return Err(Fault::Inconsistent(format!("task {id} waits and has no definition")));
         };
-        let next = match self.recurrence(view, id, status)? {
-            Ok(recurrence) => next_run(recurrence.next_after(searched_until), now),
-            Err(_) => next_run(Next::GaveUp { searched_until }, now),
-        };
+        let compiled = self.recurrence(view, id, status)?.ok();
+        let next = compiled.and_then(|compiled| guarded(|| next_run(compiled.next_after(searched_until), now)));
+        let next = next.unwrap_or_else(|| later(searched_until, now));
         round.gave_up += u64::from(matches!(next, NextRun::GaveUp { .. }));
         let (task, schedule) = (TaskRef::Id(id), task.spec.schedule);
         round.others.push(Command::Move {
@@ -403,17 +397,23 @@ impl Planner {
     }
 }
 
-/// A schedule that no longer compiles (its zone is gone from this machine): the due occurrence runs, the next is searched for later.
-fn fire_blindly(id: TaskId, status: &TaskStatus, reject: &Reject, now: Timestamp) -> Option<FireItem> {
+/// The answer of a search that could not be made.
+pub(super) fn later(searched_until: Timestamp, now: Timestamp) -> NextRun {
+    NextRun::GaveUp {
+        retry_at: now.plus_millis(TRY_AGAIN_MS),
+        searched_until,
+    }
+}
+
+/// A schedule that cannot be computed with any more (its zone is gone from this machine): the due occurrence runs, the next is searched for
+/// later.
+fn fire_blindly(id: TaskId, status: &TaskStatus, why: impl std::fmt::Display, now: Timestamp) -> Option<FireItem> {
     let NextRun::At(cursor) = status.next else { return None };
-    tracing::error!(task = %id, error = %reject, "the schedule of a task does not compile, it is tried again later");
-    let next = NextRun::GaveUp {
-        retry_at: now.plus_millis(COMPILE_AGAIN_MS),
-        searched_until: now,
-    };
+    tracing::error!(task = %id, error = %why, "no next run of a task can be computed, it is tried again later");
+    let (generation, next) = (status.generation, later(now, now));
     Some(FireItem {
         task: id,
-        generation: status.generation,
+        generation,
         cursor,
         runs: vec![cursor],
         missed: None,

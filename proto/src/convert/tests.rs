@@ -401,3 +401,57 @@ fn a_message_fits_into_headers() {
     assert!(failure.message.len() <= crate::limits::FAILURE_MESSAGE_BYTES_MAX + '…'.len_utf8());
     assert!(failure.message.ends_with('…'));
 }
+
+/// Numbers that look random and are the same in every run.
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, bound: usize) -> usize {
+        // Xorshift: plenty for choosing bytes to damage.
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % bound as u64) as usize
+    }
+}
+
+#[test]
+fn damaged_messages_are_refused_or_read_but_never_panic() {
+    let request = v1::SubmitRequest {
+        request: Some(to_wire::request_key(&RequestKey::Client {
+            expires_at: ACCEPTED,
+            nonce: 7,
+        })),
+        task: Some(to_wire::task_spec(&full())),
+        late_ok: true,
+    };
+    let good = request.encode_to_vec();
+    let mut numbers = Numbers(0x5eed);
+    let mut understood = 0;
+    for _ in 0..50_000 {
+        let mut bytes = good.clone();
+        for _ in 0..=numbers.below(4) {
+            let at = numbers.below(bytes.len());
+            match numbers.below(3) {
+                0 => bytes[at] = numbers.below(256) as u8,
+                1 => bytes[at] ^= 1 << numbers.below(8),
+                _ => bytes.truncate(at.max(1)),
+            }
+        }
+        let Ok(request) = v1::SubmitRequest::decode(bytes.as_slice()) else {
+            continue;
+        };
+        let key = from_wire::request_key(request.request);
+        let task = from_wire::task_spec(request.task.unwrap_or_default(), ACCEPTED);
+        if let (Ok(_), Ok(task)) = (key, task) {
+            understood += 1;
+            // What is understood is also checked and written again without a panic.
+            let _ = sched_core::validate::task_spec(&task);
+            assert_eq!(from_wire::task_spec(to_wire::task_spec(&task), ACCEPTED), Ok(task));
+        }
+    }
+    assert!(
+        understood > 1_000,
+        "{understood}: the damage is too great to test anything"
+    );
+}

@@ -95,7 +95,7 @@ impl Bench {
         let surroundings = Surroundings {
             work_dir: dir.path().to_owned(),
             path: "/usr/bin:/bin".into(),
-            home: "/home/x".into(),
+            home: "/nowhere/x".into(),
             lang: "C".into(),
         };
         let executors = Executors {
