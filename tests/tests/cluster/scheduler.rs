@@ -14,7 +14,7 @@ fn status_nodes_and_check_describe_a_healthy_cluster() {
         for index in 0..3 {
             let status = cluster.cli_at(index, &["--output", "json", "status"]).await?.json()?;
             ensure!(
-                status["state"] == "RUNNING" && !status["leader"].is_null() && status["term"].is_u64(),
+                status["state"] == "RUNNING" && status["leader"].is_u64() && status["term"].is_u64(),
                 "{status}"
             );
             for key in ["spooled", "waiting", "ready", "running", "failed", "finished"] {
@@ -26,11 +26,11 @@ fn status_nodes_and_check_describe_a_healthy_cluster() {
                 text(node, "client_address")?;
                 text(node, "peer_address")?;
                 ensure!(
-                    !node["id"].is_null() && node["reachable"].is_boolean() && node.get("lag_entries").is_some(),
+                    node["id"].is_u64() && node["reachable"].is_boolean() && node.get("lag_entries").is_some(),
                     "{node}"
                 );
             }
-            let leaders = rows(&nodes)?.iter().filter(|node| node["role"] == "leader").count();
+            let leaders = rows(&nodes)?.iter().filter(|node| node["role"] == "LEADER").count();
             ensure!(leaders == 1, "{nodes}");
             ensure!(
                 !cluster.cli_at(index, &["status"]).await?.done()?.is_empty(),

@@ -232,7 +232,6 @@ fn what_is_not_there_or_not_possible_is_said() {
         for arguments in [
             &["move", &id, "--in", "1h"][..],
             &["pause", &id],
-            &["dequeue", &id],
             &["cancel", &format!("{id}:1")],
         ] {
             cluster.cli(arguments).await?.failed(REFUSED, &["FINISHED"])?;
