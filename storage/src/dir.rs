@@ -233,10 +233,16 @@ impl DataDir {
 
 impl Group {
     fn open(ctx: GroupContext) -> Result<Self> {
+        let had_log = LogStore::exists(&ctx);
         let log = LogStore::open(&ctx)?;
         let snapshots = StoredSnapshots::load(&ctx)?;
         let purged = log.read_purged()?;
         let state = StateStore::open(&ctx, purged, &snapshots)?;
+        if !had_log && state.applied()?.last.is_some() {
+            // Without its vote the node could vote twice in one term.
+            let problem = "the log and its vote are missing although the tables hold entries";
+            return Err(StorageError::damaged(&ctx.dir, problem, REJOIN));
+        }
         let snapshots = snapshots.of(state.clone());
         Ok(Self { log, state, snapshots })
     }

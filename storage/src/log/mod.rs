@@ -98,6 +98,11 @@ pub struct LogStats {
 }
 
 impl LogStore {
+    /// Whether the group has, or had, a log: from the first opening on, its witness is there.
+    pub(crate) fn exists(ctx: &GroupContext) -> bool {
+        ctx.dir.join(WITNESS).exists()
+    }
+
     pub(crate) fn open(ctx: &GroupContext) -> Result<Self> {
         let folder = ctx.dir.join(FOLDER);
         let witness_path = ctx.dir.join(WITNESS);

@@ -192,3 +192,15 @@ fn damage_anywhere_is_named_or_made_good() {
         println!("{kind}: {good} made good, {named} named");
     }
 }
+
+#[test]
+fn a_log_that_is_gone_is_not_begun_anew() {
+    let tmp = folder();
+    prepare(tmp.path());
+    fs::remove_dir_all(tmp.path().join("groups/0/log")).unwrap();
+    let e = open(tmp.path()).err().unwrap();
+    assert!(e.is_damage(), "{e}");
+    fs::remove_file(tmp.path().join("groups/0/SYNCED")).unwrap();
+    let e = open(tmp.path()).err().unwrap();
+    assert!(e.is_damage() && e.to_string().contains("vote"), "{e}");
+}
