@@ -39,6 +39,11 @@ impl Plan {
         }
     }
 
+    /// None: a folder that is cleaned up, and the machine to oneself.
+    pub fn empty() -> Self {
+        Self::nodes(0).not_started()
+    }
+
     /// Adds an argument to the command line of each node.
     #[must_use]
     pub fn with(mut self, argument: &str) -> Self {

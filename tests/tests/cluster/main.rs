@@ -1,7 +1,9 @@
 //! A three-node cluster as its users meet it: formed from the printed command lines, driven by the command line tool.
 
+mod damage;
 mod files;
 mod formation;
+mod readme;
 mod runs;
 mod scheduler;
 mod schedules;

@@ -29,7 +29,7 @@ fn a_node_that_missed_the_purged_log_catches_up_by_snapshot_under_load() {
             way: Way::Unary,
             arrival: Arrival::Closed,
             warm_up: Duration::ZERO,
-            duration: Duration::from_secs(40),
+            duration: Duration::from_secs(25),
             pids: Vec::new(),
         };
         let load = tokio::spawn(async move { load.run("background").await });

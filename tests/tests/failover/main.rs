@@ -3,6 +3,7 @@
 
 mod catch_up;
 mod feed;
+mod frozen;
 mod kills;
 mod no_quorum;
 mod retries;
