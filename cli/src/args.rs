@@ -24,6 +24,9 @@ pub(crate) struct Cli {
     pub(crate) verb: Verb,
 }
 
+/// Where a node listens unless it is told otherwise.
+pub(crate) const ENDPOINT: &str = "http://127.0.0.1:7400";
+
 /// What every verb takes.
 #[derive(Args, Debug, Clone)]
 #[command(next_help_heading = "Global options")]
@@ -36,7 +39,7 @@ pub(crate) struct Global {
         hide_env_values = true,
         value_name = "URL",
         value_delimiter = ',',
-        default_value = "http://127.0.0.1:7400"
+        default_value = ENDPOINT
     )]
     pub(crate) endpoint: Vec<String>,
     /// How data is written

@@ -7,7 +7,7 @@ mod next;
 mod runs;
 mod tasks;
 
-use crate::args::{Cli, Global, Paging, Verb};
+use crate::args::{Cli, ENDPOINT, Global, Paging, Verb};
 use crate::build::{Builder, Origin};
 use crate::error::CliError;
 use crate::{output, when};
@@ -50,7 +50,12 @@ async fn with_cluster(global: Global, verb: Verb) -> Result<(), CliError> {
         deadline,
         ..Options::default()
     };
-    let endpoints = global.endpoint.iter().filter(|endpoint| !endpoint.trim().is_empty());
+    let mut endpoints: Vec<&str> = global.endpoint.iter().map(|endpoint| endpoint.trim()).collect();
+    endpoints.retain(|endpoint| !endpoint.is_empty());
+    // A variable that is set to nothing counts as not set, as everywhere.
+    if endpoints.is_empty() {
+        endpoints.push(ENDPOINT);
+    }
     let cluster = Cluster {
         client: Client::with_options(endpoints, options)?,
         global,

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, ensure};
 use sched_proto::v1;
 use serde::Serialize;
 use std::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
 
 /// Writers at once.
 pub const WRITERS: usize = 256;
@@ -49,6 +50,7 @@ pub async fn enqueue(cluster: &Cluster, name: &str, way: Way, duration: Duration
         arrival: Arrival::Closed,
         warm_up: Duration::from_secs(2),
         duration,
+        stop: CancellationToken::new(),
         pids: cluster.pids(),
     };
     load.run(name).await

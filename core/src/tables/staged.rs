@@ -166,7 +166,7 @@ impl<V: View> Staged<V> {
         let mut merged: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
         let (mut low, mut high) = (from.to_vec(), to.to_vec());
         loop {
-            let want = limit + over.len();
+            let want = limit.saturating_add(over.len());
             let page = if back {
                 self.base.scan_back(table, &low, &high, want)?
             } else {

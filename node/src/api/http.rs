@@ -4,8 +4,8 @@ use crate::counters::metric;
 use crate::shared::{OrStop, Shared};
 use crate::state;
 use axum::Router;
-use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use sched_raft::Formation;
@@ -19,6 +19,16 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .with_state(shared)
+}
+
+/// Answers a path that is none, in the language of the caller: gRPC has a status of its own.
+pub(super) async fn nothing_here(request: Request) -> Response {
+    let content = request.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    if content.is_some_and(|content| content.starts_with(b"application/grpc")) {
+        return tonic::Status::unimplemented(format!("there is no method {}", request.uri().path())).into_http();
+    }
+    let text = "nothing is here: GET /livez, /readyz or /metrics, or call gRPC\n";
+    (StatusCode::NOT_FOUND, text).into_response()
 }
 
 /// Alive, with or without a quorum: restarting a node does not bring its peers back.
@@ -111,6 +121,11 @@ fn replica(shared: &Shared, text: &mut String) {
             "sched_log_snapshot_index",
             "Newest entry in a snapshot.",
             m.snapshot_index,
+        ),
+        (
+            "sched_log_purged_index",
+            "Newest entry that is no longer in the log.",
+            m.purged_index,
         ),
         (
             "sched_proposals_waiting",

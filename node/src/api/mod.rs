@@ -53,7 +53,8 @@ pub(crate) async fn serve(
         .max_decoding_message_size(WORKER_MESSAGE_BYTES_MAX)
         .max_encoding_message_size(WORKER_MESSAGE_BYTES_MAX);
     let grpc = Routes::new(Gate::new(shared.clone(), scheduler)).add_service(workers);
-    let routes = Routes::from(grpc.into_axum_router().merge(http::router(shared.clone())));
+    let routes = grpc.into_axum_router().merge(http::router(shared.clone()));
+    let routes = Routes::from(routes.fallback(http::nothing_here));
     let incoming = Incoming::new(listener, shared.clone());
     Server::builder()
         .accept_http1(true)

@@ -6,6 +6,7 @@ use clap::{Parser, ValueEnum};
 use sched_proto::v1::scheduler_client::SchedulerClient;
 use sched_tests::load::{Arrival, Enqueue, Lateness, Way};
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 use tonic::transport::Endpoint;
 
 /// Puts load on a running cluster.
@@ -94,6 +95,7 @@ async fn main() -> Result<()> {
         arrival: flags.rate.map_or(Arrival::Closed, Arrival::Open),
         warm_up: Duration::from_secs_f64(flags.warm_up),
         duration,
+        stop: CancellationToken::new(),
         pids: flags.pids,
     };
     show(&load.run("enqueue").await?)

@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
 
 /// Tasks of a measurement are due this far ahead: what is measured is accepting them, not running them.
@@ -59,8 +60,10 @@ pub struct Enqueue {
     pub arrival: Arrival,
     /// Not measured.
     pub warm_up: Duration,
-    /// Measured.
+    /// Measured, unless it is stopped before.
     pub duration: Duration,
+    /// Ends it early.
+    pub stop: CancellationToken,
     /// Processes whose cost counts.
     pub pids: Vec<u32>,
 }
@@ -89,6 +92,7 @@ struct Course {
     from: Instant,
     /// Nothing begins after it.
     to: Instant,
+    stop: CancellationToken,
     template: v1::TaskSpec,
 }
 
@@ -98,7 +102,7 @@ impl Course {
     }
 
     fn over(&self) -> bool {
-        Instant::now() >= self.to
+        Instant::now() >= self.to || self.stop.is_cancelled()
     }
 
     /// Counts `ops` successes that began at `start` and have just ended.
@@ -133,6 +137,7 @@ impl Enqueue {
         let course = Arc::new(Course {
             from,
             to: from + self.duration,
+            stop: self.stop.clone(),
             template,
         });
         let mut callers = JoinSet::new();
@@ -142,7 +147,11 @@ impl Enqueue {
         }
         sleep_until(from).await;
         let meter = Meter::start(&self.pids)?;
-        sleep_until(course.to).await;
+        tokio::select! {
+            () = sleep_until(course.to) => {}
+            () = self.stop.cancelled() => {}
+        }
+        let seconds = from.elapsed().as_secs_f64();
         let mut total = Seen::default();
         while let Some(seen) = callers.join_next().await {
             total.add(seen.context("a caller panicked")?);
@@ -151,11 +160,11 @@ impl Enqueue {
         let (_, cost) = meter.stop(total.ops)?;
         Ok(Report {
             name: name.to_owned(),
-            seconds: self.duration.as_secs_f64(),
+            seconds,
             ops: total.ops,
             errors: total.errors,
             last_error: total.last_error,
-            ops_per_second: total.ops as f64 / self.duration.as_secs_f64(),
+            ops_per_second: total.ops as f64 / seconds,
             latency: total.latency.summary(),
             cost,
         })
@@ -225,7 +234,7 @@ async fn open(
     let mut seen = Seen::default();
     let step = Duration::from_secs_f64(callers as f64 / rate);
     let mut intended = Instant::now() + step.mul_f64(index as f64 / callers as f64);
-    while intended < course.to {
+    while intended < course.to && !course.stop.is_cancelled() {
         sleep_until(intended).await;
         match timeout(CALL_LIMIT, client.submit(course.request())).await {
             Ok(Ok(_)) => course.count(&mut seen, intended, 1),

@@ -294,11 +294,14 @@ fn compose_services() -> Result<BTreeMap<String, Value>> {
 async fn schema_validator() -> Result<PathBuf> {
     let folder = binaries::repository().join(".tools/kubernetes-validate");
     let program = folder.join("bin/kubernetes-validate");
-    if program.exists() {
+    // Such a folder names its own path and its Python: one that was copied, or outlived them, is made anew.
+    let mut command = Command::new(&program);
+    command.arg("--help");
+    if run(command, COMMAND_LIMIT).await.is_ok() {
         return Ok(program);
     }
     let mut command = Command::new("python3");
-    command.args(["-m", "venv"]).arg(&folder);
+    command.args(["-m", "venv", "--clear"]).arg(&folder);
     run(command, INSTALL_LIMIT).await?;
     let mut command = Command::new(folder.join("bin/python"));
     command

@@ -5,7 +5,7 @@ use anyhow::{Context, Result, ensure};
 use futures::future::join_all;
 use rand::rngs::StdRng;
 use rand::{RngCore, SeedableRng};
-use sched_tests::{Cluster, Plan, scenario};
+use sched_tests::{Cluster, Plan, http, scenario};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -91,6 +91,23 @@ fn garbage_ends_the_connection_and_not_the_node() {
             "the leader was deposed by garbage"
         );
         Ok(())
+    });
+}
+
+#[test]
+fn a_path_that_is_none_is_said_to_be_none() {
+    scenario(Plan::nodes(1), LIMIT, async |cluster| {
+        let address = &cluster.nodes[0].client;
+        let (status, body) = http::get(address, "/nowhere").await?;
+        ensure!(status == 404 && body.contains("/livez"), "{status}: {body}");
+        // A call gets gRPC's own answer: status 12, unimplemented.
+        let mut stream = TcpStream::connect(address).await?;
+        let call = "POST /other.Service/Call HTTP/1.1\r\nHost: x\r\nContent-Type: application/grpc\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+        stream.write_all(call.as_bytes()).await?;
+        let mut answer = String::new();
+        timeout(END_LIMIT, stream.read_to_string(&mut answer)).await??;
+        ensure!(answer.contains("grpc-status: 12"), "{answer}");
+        holds_and_serves(cluster, 0).await
     });
 }
 
