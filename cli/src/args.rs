@@ -27,6 +27,9 @@ pub(crate) struct Cli {
 /// Where a node listens unless it is told otherwise.
 pub(crate) const ENDPOINT: &str = "http://127.0.0.1:7400";
 
+/// The variable that stands for `--endpoint`.
+pub(crate) const ENDPOINT_VARIABLE: &str = "SCHED_ENDPOINT";
+
 /// What every verb takes.
 #[derive(Args, Debug, Clone)]
 #[command(next_help_heading = "Global options")]
@@ -35,7 +38,7 @@ pub(crate) struct Global {
     #[arg(
         long,
         global = true,
-        env = "SCHED_ENDPOINT",
+        env = ENDPOINT_VARIABLE,
         hide_env_values = true,
         value_name = "URL",
         value_delimiter = ',',
@@ -106,6 +109,10 @@ pub(crate) enum Verb {
     Pause(Pause),
     /// Fire paused tasks again
     Resume(Tasks),
+    /// Run the occurrences of a range that has passed
+    Backfill(Backfill),
+    /// Say why a task or run is where it is, what comes next, and what could prevent it
+    Explain(Explain),
     /// Show one task or one run
     Get(Get),
     /// List tasks
@@ -138,7 +145,7 @@ pub(crate) enum Verb {
 
 #[derive(Args, Debug)]
 #[command(
-    group(clap::ArgGroup::new("when").args(["at", "in_", "every", "cron", "rrule", "manual"])),
+    group(clap::ArgGroup::new("when").args(["at", "in_", "every", "cron", "rrule", "manual", "after"])),
     group(clap::ArgGroup::new("what").args(["command", "http", "sample", "file"]).required(true)),
     after_help = "Without a schedule the task runs at once. With a name it can be enqueued only once.\n\n\
         Examples:\n  \
@@ -146,6 +153,7 @@ pub(crate) enum Verb {
         schedcli enqueue --cron '0 9 * * 1-5' --tz Europe/Zurich --name report -- /usr/bin/report --daily\n  \
         schedcli enqueue --rrule 'FREQ=MINUTELY;BYSECOND=40' -- /bin/sh -c 'date >> out.txt'\n  \
         schedcli enqueue --every 5m --http 'GET http://127.0.0.1:8080/health'\n  \
+        schedcli enqueue --after 42,fetch --on success --group reports:2 --require gpu=yes -- /usr/bin/report\n  \
         schedcli enqueue -f tasks.yaml"
 )]
 pub(crate) struct Enqueue {
@@ -243,6 +251,36 @@ pub(crate) struct RunNow {
     /// Makes a repeat of this command harmless for 24 hours: the same id gets the first answer
     #[arg(long, value_name = "ID")]
     pub(crate) request_id: Option<String>,
+}
+
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Each run gets the time it stands for as SCHED_SCHEDULED_AT.\n\nExample:\n  schedcli backfill report --from 2027-03-01T00:00:00Z --to 2027-03-07T23:59:59Z"
+)]
+pub(crate) struct Backfill {
+    /// The task
+    #[arg(value_name = "ID|NAME")]
+    pub(crate) task: String,
+    /// Beginning of the range: RFC 3339, or a local time in --tz
+    #[arg(long, value_name = "T")]
+    pub(crate) from: String,
+    /// End of the range, included; not later than now
+    #[arg(long, value_name = "T")]
+    pub(crate) to: String,
+    /// Zone of local times [default: UTC]
+    #[arg(long, value_name = "Z")]
+    pub(crate) tz: Option<String>,
+    /// Let all of them run at once, instead of one after the other
+    #[arg(long)]
+    pub(crate) at_once: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  schedcli explain report\n  schedcli explain 42:3")]
+pub(crate) struct Explain {
+    /// The task, or a run as TASK:NUMBER
+    #[arg(value_name = "ID|NAME|RUN")]
+    pub(crate) what: String,
 }
 
 #[derive(Args, Debug)]

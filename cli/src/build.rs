@@ -1,11 +1,13 @@
 //! From what people wrote to a task: every field read, every contradiction named by the field it stands in.
 
-use crate::input::{ActionInput, DeliveryWord, DstWord, OverlapWord, PolicyInput, ScheduleInput};
+use crate::input::{ActionInput, DeliveryWord, DstWord, EndingWord, OverlapWord, PolicyInput, ScheduleInput};
 use crate::when;
 use jiff::tz::TimeZone;
-use sched_core::Timestamp;
 use sched_core::schedule::{DstPolicy, Recurrence, Schedule, Zones, parse_duration};
-use sched_core::task::{Action, Delivery, Missed, Overlap, Policy, Retention, Tries};
+use sched_core::task::{
+    Action, Bounds, Delivery, Ending, Group, Jitter, Missed, Overlap, Placement, Policy, Retention, TaskRef, Tries,
+};
+use sched_core::{TaskId, Timestamp};
 use sched_proto::convert::from_wire::next_whole_second;
 use sched_proto::limits::HTTP_TIMEOUT_MS_DEFAULT;
 use std::collections::BTreeMap;
@@ -53,7 +55,12 @@ pub(crate) struct Builder<'a> {
     pub(crate) now: Timestamp,
     /// Relative folders count from here.
     pub(crate) folder: &'a Path,
+    /// Of the names of other tasks.
+    pub(crate) namespace: &'a str,
 }
+
+/// Schedules that a bound on occurrences makes sense with.
+const RECURRING: [&str; 3] = ["every", "cron", "rrule"];
 
 /// A schedule, and whether its dtstart is only a stand-in for the moment of acceptance.
 pub(crate) struct BuiltSchedule {
@@ -121,6 +128,7 @@ impl Builder<'_> {
                 dst,
             },
             "manual" => Schedule::Manual,
+            "after" => self.after(input)?,
             _ => Schedule::Now,
         };
         Recurrence::compile(&schedule, hash_key, self.zones)
@@ -140,6 +148,7 @@ impl Builder<'_> {
             ("cron", input.cron.is_some()),
             ("rrule", !input.rrule.is_empty()),
             ("manual", input.manual),
+            ("after", !input.after.is_empty()),
         ];
         let mut forms = given.iter().filter(|(_, is_given)| *is_given).map(|(form, _)| *form);
         match (forms.next(), forms.next()) {
@@ -163,17 +172,68 @@ impl Builder<'_> {
             ("dtstart", input.dtstart.is_some(), &["rrule"]),
             ("rdate", !input.rdate.is_empty(), &["rrule"]),
             ("exdate", !input.exdate.is_empty(), &["rrule"]),
+            ("on", input.on.is_some(), &["after"]),
+            ("not_before", input.not_before.is_some(), &RECURRING),
+            ("until", input.until.is_some(), &RECURRING),
+            ("count", input.count.is_some(), &RECURRING),
+            ("jitter", input.jitter.is_some(), &RECURRING),
+            ("expires", input.expires.is_some(), &["at", "in", "after", "now"]),
             ("tz", input.tz.is_some(), &["cron", "rrule", "at", "every"]),
             ("dst", input.dst.is_some(), &["cron", "rrule"]),
         ];
         for (field, is_given, forms) in companions {
             if is_given && !forms.contains(&form) {
-                let names: Vec<_> = forms.iter().map(|form| self.origin.name("schedule", form)).collect();
+                let named = forms.iter().filter(|form| **form != "now");
+                let names: Vec<_> = named.map(|form| self.origin.name("schedule", form)).collect();
                 let what = format!("means something only together with {}", names.join(" or "));
                 return Err(self.problem("schedule", field, what));
             }
         }
         Ok(())
+    }
+
+    fn after(&self, input: &ScheduleInput) -> Result<Schedule, Problem> {
+        let parent = |text: &String| match text.trim() {
+            "" => {
+                let what = "names no task; expected ids or names separated by commas, for example 42,nightly";
+                Err(self.problem("schedule", "after", what))
+            }
+            text => Ok(match text.parse() {
+                Ok(id) => TaskRef::Id(TaskId(id)),
+                Err(_) => TaskRef::Name {
+                    namespace: self.namespace.to_owned(),
+                    name: text.to_owned(),
+                },
+            }),
+        };
+        Ok(Schedule::After {
+            parents: input.after.iter().map(parent).collect::<Result<_, _>>()?,
+            on: match input.on {
+                None | Some(EndingWord::Success) => Ending::Success,
+                Some(EndingWord::Failure) => Ending::Failure,
+                Some(EndingWord::Any) => Ending::Any,
+            },
+        })
+    }
+
+    /// Reads what the schedule is cut down to.
+    pub(crate) fn bounds(&self, input: &ScheduleInput) -> Result<Bounds, Problem> {
+        let zone = self.zone(input)?;
+        let instant =
+            |field: &str, text: &Option<String>| text.as_ref().map(|text| self.instant(field, text, &zone)).transpose();
+        Ok(Bounds {
+            not_before: instant("not_before", &input.not_before)?,
+            until: instant("until", &input.until)?,
+            expires: instant("expires", &input.expires)?,
+            count: input.count,
+            jitter: match &input.jitter {
+                Some(text) => Some(Jitter {
+                    ms: self.duration("schedule", "jitter", text)?,
+                    seed: 0,
+                }),
+                None => None,
+            },
+        })
     }
 
     fn zone(&self, input: &ScheduleInput) -> Result<TimeZone, Problem> {
@@ -359,7 +419,39 @@ impl Builder<'_> {
                 failed_max: input.keep_failed.unwrap_or(default.retention.failed_max),
                 age_ms_max: duration("keep_for", &input.keep_for, default.retention.age_ms_max)?,
             },
+            group: input.group.as_deref().map(|text| self.group(text)).transpose()?,
+            placement: Placement {
+                require: self.labels("require", &input.require)?,
+                prefer: self.labels("prefer", &input.prefer)?,
+            },
         })
+    }
+
+    fn group(&self, text: &str) -> Result<Group, Problem> {
+        let parts = text
+            .rsplit_once(':')
+            .and_then(|(name, limit)| Some((name, limit.trim().parse().ok()?)));
+        match parts {
+            Some((name, limit)) => Ok(Group {
+                name: name.to_owned(),
+                limit,
+            }),
+            None => Err(self.problem(
+                "policy",
+                "group",
+                format!("{text:?} is not NAME:LIMIT, for example reports:2"),
+            )),
+        }
+    }
+
+    fn labels(&self, field: &str, pairs: &[(String, String)]) -> Result<BTreeMap<String, String>, Problem> {
+        let mut labels = BTreeMap::new();
+        for (label, value) in pairs {
+            if labels.insert(label.clone(), value.clone()).is_some() {
+                return Err(self.problem("policy", field, format!("{label:?} is given twice")));
+            }
+        }
+        Ok(labels)
     }
 
     fn missed(&self, text: Option<&str>) -> Result<Missed, Problem> {

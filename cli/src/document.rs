@@ -4,10 +4,12 @@
 //! the number of the task in it, and the field; all tasks of a file are read before the first is sent.
 
 use crate::build::{Builder, Origin, Problem};
-use crate::input::{ActionInput, DeliveryWord, DstWord, OverlapWord, PolicyInput, ScheduleInput, pairs, pairs_as_map};
+use crate::input::{
+    ActionInput, DeliveryWord, DstWord, EndingWord, OverlapWord, PolicyInput, ScheduleInput, pairs, pairs_as_map,
+};
 use sched_client::Submission;
 use sched_core::schedule::{DstPolicy, Schedule, Zones, format_duration};
-use sched_core::task::{Action, Delivery, Missed, Overlap, Policy, TaskSpec};
+use sched_core::task::{Action, Bounds, Delivery, Ending, Missed, Overlap, Policy, TaskRef, TaskSpec};
 use sched_core::{Timestamp, validate};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
@@ -60,6 +62,7 @@ impl TaskDocument {
     /// Turns it into a task to submit, checking all of it.
     pub(crate) fn build(&self, context: &Context<'_>) -> Result<Submission, Problem> {
         let builder = Builder {
+            namespace: self.namespace.as_deref().unwrap_or(context.namespace),
             origin: Origin::Document,
             zones: context.zones,
             now: context.now,
@@ -75,6 +78,7 @@ impl TaskDocument {
             schedule: schedule.schedule,
             action: builder.action(&self.action)?,
             policy: builder.policy(&self.policy)?,
+            bounds: builder.bounds(&self.schedule)?,
         };
         check(&spec)?;
         Ok(Submission {
@@ -201,7 +205,7 @@ pub(crate) fn document_of(spec: &TaskSpec) -> TaskDocument {
             .collect(),
         owner: spec.owner.clone(),
         description: spec.description.clone(),
-        schedule: schedule_of(&spec.schedule),
+        schedule: schedule_of(&spec.schedule, &spec.bounds),
         action: action_of(&spec.action),
         policy: policy_of(&spec.policy),
         late_ok: false,
@@ -209,8 +213,16 @@ pub(crate) fn document_of(spec: &TaskSpec) -> TaskDocument {
     }
 }
 
-fn schedule_of(schedule: &Schedule) -> ScheduleInput {
-    let mut input = ScheduleInput::default();
+fn schedule_of(schedule: &Schedule, bounds: &Bounds) -> ScheduleInput {
+    let text = |at: &Option<Timestamp>| at.map(|at| at.to_string());
+    let mut input = ScheduleInput {
+        not_before: text(&bounds.not_before),
+        until: text(&bounds.until),
+        expires: text(&bounds.expires),
+        count: bounds.count,
+        jitter: bounds.jitter.map(|jitter| format_duration(jitter.ms)),
+        ..ScheduleInput::default()
+    };
     let texts = |list: &[Timestamp]| list.iter().map(Timestamp::to_string).collect();
     let in_zone = |input: &mut ScheduleInput, zone: &String, dst: DstPolicy| {
         input.tz = Some(zone.clone()).filter(|zone| zone != "UTC");
@@ -243,6 +255,18 @@ fn schedule_of(schedule: &Schedule) -> ScheduleInput {
             in_zone(&mut input, zone, *dst);
         }
         Schedule::Manual => input.manual = true,
+        Schedule::After { parents, on } => {
+            let name = |parent: &TaskRef| match parent {
+                TaskRef::Id(id) => id.to_string(),
+                TaskRef::Name { name, .. } => name.clone(),
+            };
+            input.after = parents.iter().map(name).collect();
+            input.on = match on {
+                Ending::Success => None,
+                Ending::Failure => Some(EndingWord::Failure),
+                Ending::Any => Some(EndingWord::Any),
+            };
+        }
     }
     input
 }
@@ -328,6 +352,12 @@ fn policy_of(policy: &Policy) -> PolicyInput {
         keep_finished: (kept.finished_max != default.retention.finished_max).then_some(kept.finished_max),
         keep_failed: (kept.failed_max != default.retention.failed_max).then_some(kept.failed_max),
         keep_for: duration(kept.age_ms_max, default.retention.age_ms_max),
+        group: policy
+            .group
+            .as_ref()
+            .map(|group| format!("{}:{}", group.name, group.limit)),
+        require: policy.placement.require.clone().into_iter().collect(),
+        prefer: policy.placement.prefer.clone().into_iter().collect(),
     }
 }
 

@@ -49,6 +49,34 @@ pub(crate) struct ScheduleInput {
     #[arg(long, value_name = "T")]
     #[serde(deserialize_with = "one_or_many", skip_serializing_if = "Vec::is_empty")]
     pub(crate) exdate: Vec<String>,
+    /// Once, when these tasks have ended: ids or names, separated by commas
+    #[arg(long, value_name = "ID|NAME,…", value_delimiter = ',')]
+    #[serde(deserialize_with = "one_or_many", skip_serializing_if = "Vec::is_empty")]
+    pub(crate) after: Vec<String>,
+    /// How the tasks of --after must have ended [default: success]
+    #[arg(long, value_enum, value_name = "END")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) on: Option<EndingWord>,
+    /// No occurrence before this instant
+    #[arg(long, value_name = "T")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) not_before: Option<String>,
+    /// No occurrence after this instant
+    #[arg(long, value_name = "T")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) until: Option<String>,
+    /// The last start of a task that occurs once; after it, it fails
+    #[arg(long, value_name = "T")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) expires: Option<String>,
+    /// At most so many occurrences, whether they run or not
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) count: Option<u64>,
+    /// Put each occurrence off by less than this, always by the same, never past the next one
+    #[arg(long, value_name = "D")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) jitter: Option<String>,
     /// Only when triggered by `schedcli run`
     #[arg(long)]
     #[serde(skip_serializing_if = "is_false")]
@@ -71,6 +99,18 @@ pub(crate) enum DstWord {
     Shift,
     /// Do not run
     Skip,
+}
+
+/// See [`ScheduleInput::on`].
+#[derive(ValueEnum, Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Debug)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum EndingWord {
+    /// They finished (default)
+    Success,
+    /// They failed, were missed or cancelled
+    Failure,
+    /// Either
+    Any,
 }
 
 /// What to do.
@@ -173,6 +213,26 @@ pub(crate) struct PolicyInput {
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) priority: Option<i8>,
+    /// At most LIMIT runs of the tasks of this group at once; the others wait
+    #[arg(long, value_name = "NAME:LIMIT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) group: Option<String>,
+    /// Only on workers with this label; may be repeated
+    #[arg(long, value_name = "K=V", value_parser = pair)]
+    #[serde(
+        deserialize_with = "pairs",
+        serialize_with = "pairs_as_map",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    pub(crate) require: Vec<(String, String)>,
+    /// Rather on workers with this label; may be repeated
+    #[arg(long, value_name = "K=V", value_parser = pair)]
+    #[serde(
+        deserialize_with = "pairs",
+        serialize_with = "pairs_as_map",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    pub(crate) prefer: Vec<(String, String)>,
     /// Finished runs kept [default: 100]
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -7,7 +7,7 @@ mod next;
 mod runs;
 mod tasks;
 
-use crate::args::{Cli, ENDPOINT, Global, Paging, Verb};
+use crate::args::{Cli, ENDPOINT, ENDPOINT_VARIABLE, Global, Paging, Verb};
 use crate::build::{Builder, Origin};
 use crate::error::CliError;
 use crate::{output, when};
@@ -52,8 +52,8 @@ async fn with_cluster(global: Global, verb: Verb) -> Result<(), CliError> {
     };
     let mut endpoints: Vec<&str> = global.endpoint.iter().map(|endpoint| endpoint.trim()).collect();
     endpoints.retain(|endpoint| !endpoint.is_empty());
-    // A variable that is set to nothing counts as not set, as everywhere.
-    if endpoints.is_empty() {
+    // A variable that is set to nothing counts as not set, as everywhere. A flag that says nothing is a mistake.
+    if endpoints.is_empty() && std::env::var_os(ENDPOINT_VARIABLE).is_some_and(|value| value.is_empty()) {
         endpoints.push(ENDPOINT);
     }
     let cluster = Cluster {
@@ -67,6 +67,8 @@ async fn with_cluster(global: Global, verb: Verb) -> Result<(), CliError> {
         Verb::Run(run) => runs::run(&cluster, &run).await,
         Verb::Retry(runs) => runs::retry(&cluster, &runs).await,
         Verb::Cancel(runs) => runs::cancel(&cluster, &runs).await,
+        Verb::Backfill(backfill) => runs::backfill(&cluster, &backfill).await,
+        Verb::Explain(explain) => tasks::explain(&cluster, &explain).await,
         Verb::Pause(pause) => tasks::pause(&cluster, &pause).await,
         Verb::Resume(resume) => tasks::resume(&cluster, &resume).await,
         Verb::Get(get) => tasks::get(&cluster, &get).await,
@@ -202,11 +204,12 @@ where
 }
 
 /// Returns a reader of flags.
-fn builder<'a>(zones: &'a when::SystemZones, folder: &'a std::path::Path) -> Builder<'a> {
+fn builder<'a>(zones: &'a when::SystemZones, folder: &'a std::path::Path, namespace: &'a str) -> Builder<'a> {
     Builder {
         origin: Origin::Flags,
         zones,
         now: when::now(),
         folder,
+        namespace,
     }
 }

@@ -130,7 +130,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// When the batch as a whole got no answer. What is wrong with one task stands in its own result.
+    /// When nothing was answered at all. What is wrong with one task stands in its own result; so does an error that met the rest of the
+    /// tasks after some were answered.
     pub async fn submit_many(
         &self,
         submissions: &[Submission],
@@ -150,7 +151,15 @@ impl Client {
         let mut rest = items.as_slice();
         while !rest.is_empty() {
             let (batch, after) = rest.split_at(batch_len(rest));
-            answers.extend(self.submit_batch(batch).await?);
+            match self.submit_batch(batch).await {
+                Ok(results) => answers.extend(results),
+                // What was answered before stands: who repeated it under new keys would have those tasks twice.
+                Err(error) if !answers.is_empty() => {
+                    answers.extend(rest.iter().map(|_| Err(error.clone())));
+                    break;
+                }
+                Err(error) => return Err(error),
+            }
             rest = after;
         }
         let mut answers = answers.into_iter();
@@ -321,6 +330,54 @@ impl Client {
     pub async fn resume(&self, task: &TaskRef) -> Result<v1::TaskReply, ClientError> {
         let (request, task) = (self.fresh(), Some(to_wire::task_ref(task)));
         call!(self, self.change(), resume, v1::ResumeRequest { request, task })
+    }
+
+    /// Creates runs for the occurrences of a range that has passed, one after the other unless they may run `at_once`.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such task, it does not recur, the range holds none or too many or is not over, or nobody answers.
+    pub async fn backfill(
+        &self,
+        task: &TaskRef,
+        from: Timestamp,
+        to: Timestamp,
+        at_once: bool,
+    ) -> Result<v1::BackfillReply, ClientError> {
+        let request = v1::BackfillRequest {
+            request: self.fresh(),
+            task: Some(to_wire::task_ref(task)),
+            from_unix_ms: from.as_millis(),
+            to_unix_ms: to.as_millis(),
+            at_once,
+        };
+        call!(self, self.change(), backfill, request)
+    }
+
+    /// Says in words where a task is, why, what comes next and what could prevent it.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such task, or nobody answers.
+    pub async fn explain_task(&self, task: &TaskRef) -> Result<Vec<String>, ClientError> {
+        let subject = v1::explain_request::Subject::Task(to_wire::task_ref(task));
+        self.explain(subject).await
+    }
+
+    /// Says in words where a run is and why.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such run, or nobody answers.
+    pub async fn explain_run(&self, run: RunId) -> Result<Vec<String>, ClientError> {
+        self.explain(v1::explain_request::Subject::Run(to_wire::run_id(run)))
+            .await
+    }
+
+    async fn explain(&self, subject: v1::explain_request::Subject) -> Result<Vec<String>, ClientError> {
+        let request = v1::ExplainRequest { subject: Some(subject) };
+        let reply: v1::ExplainReply = call!(self, self.read(), explain, request)?;
+        Ok(reply.lines)
     }
 
     /// Reads one task.

@@ -4,7 +4,7 @@ use rand::Rng as _;
 use sched_core::ids::{RequestKey, RunId};
 use sched_core::limits::REQUEST_TTL_MS;
 use sched_core::schedule::Schedule;
-use sched_core::task::{Action, Policy, TaskRef, TaskSpec, TaskState};
+use sched_core::task::{Action, Bounds, Policy, TaskRef, TaskSpec, TaskState};
 use sched_core::{Timestamp, validate};
 use sched_proto::convert::to_wire;
 use sched_proto::v1;
@@ -24,6 +24,7 @@ pub fn task(schedule: Schedule, action: Action) -> TaskSpec {
         schedule,
         action,
         policy: Policy::default(),
+        bounds: Bounds::default(),
     }
 }
 

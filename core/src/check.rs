@@ -6,7 +6,7 @@ use crate::command::{Fault, SpoolOp};
 use crate::ids::{RunId, TaskId};
 use crate::run::{Run, RunState};
 use crate::session::Session;
-use crate::tables::{Key, Meta, Table, View, decode_run, decode_session, decode_task, decode_u64};
+use crate::tables::{GroupRoom, Key, Meta, Table, View, decode_run, decode_session, decode_task, decode_u64};
 use crate::task::{Task, TaskState, TaskStatus};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,6 +18,7 @@ struct State {
     runs: BTreeMap<RunId, Run>,
     spool: BTreeMap<u64, SpoolOp>,
     sessions: BTreeMap<crate::ids::SessionId, Session>,
+    groups: BTreeMap<Vec<u8>, GroupRoom>,
     indexes: BTreeMap<Table, BTreeSet<Vec<u8>>>,
 }
 
@@ -36,7 +37,7 @@ pub fn check(view: &impl View) -> Result<Vec<String>, Fault> {
 
 type Invariant = fn(&State, &mut Vec<String>);
 
-const INVARIANTS: [Invariant; 9] = [
+const INVARIANTS: [Invariant; 11] = [
     every_record_is_in_its_index,
     every_index_entry_has_its_record,
     counters_count_records,
@@ -46,6 +47,8 @@ const INVARIANTS: [Invariant; 9] = [
     running_runs_have_a_live_session,
     spool_is_without_gaps,
     names_belong_to_one_task,
+    groups_count_their_runs,
+    tasks_that_wait_are_listed,
 ];
 
 /// A task or run is listed exactly where its record says.
@@ -89,10 +92,20 @@ fn every_index_entry_has_its_record(state: &State, findings: &mut Vec<String>) {
     for key in tasks.chain(runs) {
         expected.entry(key.table()).or_default().insert(key.encode());
     }
-    for table in [Table::Waiting, Table::Ready, Table::Running, Table::Ended] {
+    for table in [
+        Table::Waiting,
+        Table::Ready,
+        Table::Running,
+        Table::Ended,
+        Table::Groups,
+    ] {
         let empty = BTreeSet::new();
         let claimed = expected.get(&table).unwrap_or(&empty);
         for key in state.index(table).difference(claimed) {
+            // What else is in this table has an invariant of its own.
+            if table == Table::Groups && !Key::is_blocked(key) {
+                continue;
+            }
             findings.push(format!(
                 "table {} lists {key:02x?}, which no record claims",
                 table.name()
@@ -117,7 +130,7 @@ fn counters_count_records(state: &State, findings: &mut Vec<String>) {
         (
             "delayed",
             meta.delayed,
-            runs(|s| matches!(s, RunState::Delayed { .. } | RunState::Held)),
+            runs(|s| matches!(s, RunState::Delayed { .. } | RunState::Held | RunState::Blocked)),
         ),
         ("running", meta.running, runs(|s| s.holder().is_some())),
         ("lost", meta.lost, runs(|s| matches!(s, RunState::Lost { .. }))),
@@ -266,6 +279,66 @@ fn names_belong_to_one_task(state: &State, findings: &mut Vec<String>) {
     }
 }
 
+/// A group counts exactly its runs that are ready or under way, and those that wait; nobody waits for room that nobody takes.
+fn groups_count_their_runs(state: &State, findings: &mut Vec<String>) {
+    let mut expected: BTreeMap<Vec<u8>, GroupRoom> = BTreeMap::new();
+    for run in state.runs.values() {
+        let Some(group) = &run.group else { continue };
+        let key = Key::Group(&run.namespace, &group.name).encode();
+        let room = expected.entry(key).or_default();
+        room.taken += u64::from(run.state.takes_room());
+        room.blocked += u64::from(run.state == RunState::Blocked);
+    }
+    expected.retain(|_, room| *room != GroupRoom::default());
+    if expected != state.groups {
+        findings.push(format!("groups count {:?}, their runs are {expected:?}", state.groups));
+    }
+    for (key, room) in &state.groups {
+        if room.taken == 0 && room.blocked > 0 {
+            findings.push(format!(
+                "{} runs wait for room in the empty group {key:02x?}",
+                room.blocked
+            ));
+        }
+    }
+}
+
+/// A task that waits is listed under each task it waits for, and nobody else is; a task counts those that wait for it.
+fn tasks_that_wait_are_listed(state: &State, findings: &mut Vec<String>) {
+    let mut expected = BTreeSet::new();
+    let mut counts: BTreeMap<TaskId, u32> = BTreeMap::new();
+    for (id, status) in &state.statuses {
+        if status.state == TaskState::Spooled {
+            continue;
+        }
+        for parent in &status.waits_for {
+            expected.insert(Key::Dependent(*parent, *id).encode());
+            *counts.entry(*parent).or_default() += 1;
+            if state.statuses.get(parent).is_none_or(|parent| parent.state.is_ended()) {
+                findings.push(format!("task {id} waits for task {parent}, which has ended"));
+            }
+        }
+    }
+    let (from, to) = Key::dependents_all();
+    let listed = state
+        .index(Table::Groups)
+        .range(from..to)
+        .cloned()
+        .collect::<BTreeSet<_>>();
+    if listed != expected {
+        findings.push("the lists of tasks that wait differ from the tasks".to_owned());
+    }
+    for (id, status) in &state.statuses {
+        let waiting = counts.get(id).copied().unwrap_or(0);
+        if status.dependents != waiting {
+            findings.push(format!(
+                "task {id} counts {} that wait for it, there are {waiting}",
+                status.dependents
+            ));
+        }
+    }
+}
+
 impl State {
     fn read(view: &impl View) -> Result<Self, Fault> {
         let mut indexes = BTreeMap::new();
@@ -276,6 +349,7 @@ impl State {
             Table::Ended,
             Table::Labels,
             Table::Names,
+            Table::Groups,
         ] {
             let mut keys = BTreeSet::new();
             for_each(view, table, |key, _| {
@@ -291,6 +365,14 @@ impl State {
             }
             Ok(())
         })?;
+        let mut groups = BTreeMap::new();
+        let (from, to) = Key::groups();
+        for_each(view, Table::Groups, |key, value| {
+            if key >= &from[..] && key < &to[..] {
+                groups.insert(key.to_vec(), decode_record(Table::Groups, key, Kind::GroupRoom, value)?);
+            }
+            Ok(())
+        })?;
         let meta = Key::Meta.encode();
         Ok(Self {
             meta: match view.get(Table::Meta, &meta)? {
@@ -302,6 +384,7 @@ impl State {
             runs: records(view, Table::Runs, Kind::Run, decode_run)?,
             spool: records(view, Table::Spool, Kind::SpoolOp, decode_u64)?,
             sessions,
+            groups,
             indexes,
         })
     }

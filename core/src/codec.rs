@@ -38,6 +38,8 @@ pub enum Kind {
     WorkerEntry = 11,
     /// A remembered answer's place in time.
     RequestExpiry = 12,
+    /// [`crate::tables::GroupRoom`].
+    GroupRoom = 13,
     /// Consensus: a vote.
     Vote = 32,
     /// Consensus: a log entry's header and payload.

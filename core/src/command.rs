@@ -104,6 +104,8 @@ pub enum Command {
         generation: u64,
         /// The next run time.
         next: NextRun,
+        /// Occurrences that fell into the pause.
+        paused: Option<MissedRange>,
     },
     /// Removes what is still in the spool, oldest first, in bounded steps.
     ClearSpool {
@@ -185,6 +187,8 @@ pub enum Command {
     SessionExpire {
         /// Whose.
         session: SessionId,
+        /// Its newest `SessionOpen` as the leader saw it; refused when there is a newer one.
+        bound: Token,
     },
     /// A worker leaves by itself and holds nothing any more, or asks for no new runs.
     SessionClose {
@@ -199,6 +203,17 @@ pub enum Command {
         tasks: Vec<TaskId>,
         /// Answers whose time has passed, up to this instant.
         requests_until: Timestamp,
+    },
+    /// Creates runs for occurrences that have passed.
+    Backfill {
+        /// Which.
+        task: TaskRef,
+        /// Refused when the task has changed since the leader computed `times`.
+        generation: u64,
+        /// The occurrences, ascending.
+        times: Vec<Timestamp>,
+        /// All may run at once, instead of one after the other.
+        at_once: bool,
     },
 }
 
@@ -361,9 +376,13 @@ pub enum Reply {
     Session {
         /// The session.
         id: SessionId,
+        /// The log position of this opening.
+        bound: Token,
         /// What to do with each attempt the worker holds.
         dispositions: Vec<(RunId, Token, Disposition)>,
     },
+    /// After `Backfill`: the runs it created, ready or held.
+    Runs(Vec<RunId>),
 }
 
 /// A refusal: the same on every replica, and nothing was changed.

@@ -42,6 +42,16 @@ pub const LOSSES_MAX: u32 = 5;
 pub const LATE_NOT_MISSED_MS: i64 = 15_000;
 /// Attempts described one by one in a run's record; older ones are only counted.
 pub const ATTEMPTS_KEPT_MAX: usize = 8;
+/// Runs of a group that one change lets go on: normally one, more only when tasks of a group state different limits.
+pub const ADMIT_MAX: usize = 16;
+/// Largest limit of a group.
+pub const GROUP_LIMIT_MAX: u32 = 100_000;
+/// Tasks that one task may wait for.
+pub const PARENTS_MAX: usize = 100;
+/// Tasks that may wait for one task: they are released in one step.
+pub const DEPENDENTS_MAX: u32 = 1000;
+/// Occurrences that one backfill creates.
+pub const BACKFILL_MAX: usize = 1000;
 /// Ledger lines kept per task besides its runs.
 pub const LEDGER_LINES_MAX: u64 = 100;
 /// Parameters of a manual trigger.

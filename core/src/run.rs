@@ -1,6 +1,7 @@
 //! One occurrence of a task: its states, its attempts, its result.
 
 use crate::ids::{RequestKey, RunId, SessionId, Token};
+use crate::task::{Group, Placement};
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +12,8 @@ pub enum Occurrence {
     Scheduled,
     /// Somebody asked for it, once per request.
     Manual(Option<RequestKey>),
+    /// Somebody asked for the occurrences of a range that had passed, once per request.
+    Backfill(Option<RequestKey>),
 }
 
 /// Where a run is.
@@ -50,13 +53,15 @@ pub enum RunState {
     Failed,
     /// Cancelled.
     Terminated,
+    /// Due, and waits for room in its group.
+    Blocked,
 }
 
 impl RunState {
     /// Returns the word used by API, command line and docs.
     pub fn as_str(self) -> &'static str {
         match self {
-            RunState::Ready | RunState::Delayed { .. } | RunState::Held => "PENDING",
+            RunState::Ready | RunState::Delayed { .. } | RunState::Held | RunState::Blocked => "PENDING",
             RunState::Assigned { .. } => "ASSIGNED",
             RunState::Running { .. } => "RUNNING",
             RunState::Lost { .. } => "LOST",
@@ -64,6 +69,14 @@ impl RunState {
             RunState::Failed => "FAILED",
             RunState::Terminated => "TERMINATED",
         }
+    }
+
+    /// Whether the run takes room in its group: it may start at any moment, or has.
+    pub fn takes_room(self) -> bool {
+        matches!(
+            self,
+            RunState::Ready | RunState::Assigned { .. } | RunState::Running { .. } | RunState::Lost { .. }
+        )
     }
 
     /// Whether the run has ended for good (unless an operator retries it).
@@ -161,6 +174,12 @@ pub struct Run {
     pub scheduled_at: Timestamp,
     /// Copied from the task when it was created: the ready list is ordered by it.
     pub priority: i8,
+    /// The namespace of its task: groups belong to it.
+    pub namespace: String,
+    /// Copied from the task when it was created, as is the next.
+    pub group: Option<Group>,
+    /// Workers it may go to.
+    pub placement: Placement,
     /// Parameters of a manual trigger, given to the process as `SCHED_PARAM_*`.
     pub params: Vec<(String, String)>,
     /// Where it is.
@@ -191,6 +210,67 @@ pub struct Run {
     pub output_tail: Vec<u8>,
     /// Reports that came under a token that was no longer current: an overlap that is shown, not hidden.
     pub stale_reports: u32,
+}
+
+impl Run {
+    /// Returns the worker whose attempt was the last to fail: another one is taken when there is one.
+    pub fn avoids(&self) -> Option<&str> {
+        let last = self.attempts.last()?;
+        let bad = matches!(
+            last.ended,
+            Some(AttemptEnd::Failure | AttemptEnd::WorkerLost | AttemptEnd::Refused)
+        );
+        bad.then_some(last.worker.as_str())
+    }
+
+    /// Returns the part of the ready list it belongs in: 0 when any worker will do, else a number that runs with the same demands
+    /// share, so that runs nobody can take are not in the way of others.
+    pub fn class(&self) -> u64 {
+        let avoids = self.avoids();
+        if self.placement.is_any() && avoids.is_none() {
+            return 0;
+        }
+        let mut hash = Fnv::default();
+        for (tag, labels) in [(1, &self.placement.require), (2, &self.placement.prefer)] {
+            for (label, value) in labels {
+                hash.add(&[tag]);
+                hash.add(label.as_bytes());
+                hash.add(&[0]);
+                hash.add(value.as_bytes());
+                hash.add(&[0]);
+            }
+        }
+        if let Some(worker) = avoids {
+            hash.add(&[3]);
+            hash.add(worker.as_bytes());
+        }
+        hash.0.max(1)
+    }
+}
+
+/// Returns a hash that is the same on every node and in every release.
+pub fn hash(bytes: &[u8]) -> u64 {
+    let mut hash = Fnv::default();
+    hash.add(bytes);
+    hash.0
+}
+
+/// FNV-1a with 64 bits: the same on every node and in every release, because keys on disk contain it. Two demands with one hash share
+/// a part of the list, which costs order between them and nothing else: each run is placed by its own demands.
+struct Fnv(u64);
+
+impl Default for Fnv {
+    fn default() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Fnv {
+    fn add(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
 }
 
 /// What became of an expected occurrence that got no run of its own, or of a report that came too late.

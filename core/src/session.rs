@@ -1,6 +1,6 @@
 //! A worker's session, as every replica knows it.
 
-use crate::ids::NodeId;
+use crate::ids::{NodeId, Token};
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -20,6 +20,8 @@ pub struct Session {
     pub labels: BTreeMap<String, String>,
     /// When it was opened, by leader time.
     pub opened_at: Timestamp,
+    /// The log position of its newest `SessionOpen`: an expiry decided before it does not end it.
+    pub bound: Token,
     /// Takes no new runs: it is being drained or is expiring.
     pub closing: bool,
 }

@@ -20,6 +20,17 @@ pub enum TaskRef {
     },
 }
 
+/// The id, or the name; the namespace only when it is not the default one.
+impl std::fmt::Display for TaskRef {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            TaskRef::Id(id) => write!(f, "{id}"),
+            TaskRef::Name { namespace, name } if namespace == "default" => f.write_str(name),
+            TaskRef::Name { namespace, name } => write!(f, "{namespace}/{name}"),
+        }
+    }
+}
+
 /// What a user asks for; the part of a task that only `update` and `move` change.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct TaskSpec {
@@ -39,6 +50,64 @@ pub struct TaskSpec {
     pub action: Action,
     /// How to treat missed runs, overlap, failures, history.
     pub policy: Policy,
+    /// What the schedule is cut down to.
+    pub bounds: Bounds,
+}
+
+/// What a schedule is cut down to. It concerns occurrences, not runs asked for by hand.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Bounds {
+    /// There is no occurrence before it.
+    pub not_before: Option<Timestamp>,
+    /// There is no occurrence after it.
+    pub until: Option<Timestamp>,
+    /// The last start of a one-shot: after it, it is missed.
+    pub expires: Option<Timestamp>,
+    /// There are at most so many occurrences, whether they run or not.
+    pub count: Option<u64>,
+    /// Each occurrence is put off by some time, so that many tasks with one schedule do not start at one instant.
+    pub jitter: Option<Jitter>,
+}
+
+/// How occurrences are put off: each by a hash of itself, always by the same, never past the next one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Jitter {
+    /// Occurrences are put off by less than this, in milliseconds.
+    pub ms: u64,
+    /// Tells tasks apart: a hash of the task's name, or of the request that submitted it.
+    pub seed: u64,
+}
+
+/// How a task must have ended that others wait for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub enum Ending {
+    /// Finished.
+    #[default]
+    Success,
+    /// Failed, missed or cancelled.
+    Failure,
+    /// Either.
+    Any,
+}
+
+impl Ending {
+    /// Returns the word used by API, command line and docs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Ending::Success => "success",
+            Ending::Failure => "failure",
+            Ending::Any => "any",
+        }
+    }
+
+    /// Whether an end, with success or without, is the one that is waited for.
+    pub fn is_met_by(self, success: bool) -> bool {
+        match self {
+            Ending::Success => success,
+            Ending::Failure => !success,
+            Ending::Any => true,
+        }
+    }
 }
 
 /// The stored definition of a task.
@@ -199,6 +268,46 @@ impl Default for Retention {
     }
 }
 
+/// Tasks that share a bound on how many of their runs are under way at once.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Group {
+    /// Its name in the task's namespace.
+    pub name: String,
+    /// A run of this task starts only while fewer runs of the group than this are ready or under way.
+    pub limit: u32,
+}
+
+/// Which workers a run may or should go to.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Placement {
+    /// Labels a worker must have.
+    pub require: BTreeMap<String, String>,
+    /// Labels a worker had better have: the one with most of them is taken, then the least loaded.
+    pub prefer: BTreeMap<String, String>,
+}
+
+impl Placement {
+    /// Whether any worker will do.
+    pub fn is_any(&self) -> bool {
+        self.require.is_empty() && self.prefer.is_empty()
+    }
+
+    /// Whether a worker with these labels may take the run.
+    pub fn allows(&self, labels: &BTreeMap<String, String>) -> bool {
+        self.require
+            .iter()
+            .all(|(label, value)| labels.get(label) == Some(value))
+    }
+
+    /// Returns how many of the preferred labels are missing.
+    pub fn misses(&self, labels: &BTreeMap<String, String>) -> usize {
+        self.prefer
+            .iter()
+            .filter(|(label, value)| labels.get(*label) != Some(*value))
+            .count()
+    }
+}
+
 /// How a task's runs are treated.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Policy {
@@ -218,6 +327,10 @@ pub struct Policy {
     pub priority: i8,
     /// History.
     pub retention: Retention,
+    /// Bound shared with other tasks.
+    pub group: Option<Group>,
+    /// Workers.
+    pub placement: Placement,
 }
 
 impl Default for Policy {
@@ -231,6 +344,8 @@ impl Default for Policy {
             time_limit_ms: None,
             priority: 0,
             retention: Retention::default(),
+            group: None,
+            placement: Placement::default(),
         }
     }
 }
@@ -321,7 +436,7 @@ impl ScheduleKind {
     /// Returns the kind of a schedule.
     pub fn of(schedule: &Schedule) -> Self {
         match schedule {
-            Schedule::Now | Schedule::At(_) | Schedule::In { .. } => ScheduleKind::OneShot,
+            Schedule::Now | Schedule::At(_) | Schedule::In { .. } | Schedule::After { .. } => ScheduleKind::OneShot,
             Schedule::Every { .. } | Schedule::Cron { .. } | Schedule::Rrule { .. } => ScheduleKind::Periodic,
             Schedule::Manual => ScheduleKind::Manual,
         }
@@ -353,8 +468,22 @@ pub struct TaskStatus {
     pub generation: u64,
     /// How many occurrences the schedule can have by itself.
     pub kind: ScheduleKind,
-    /// Copied from the definition, so that firing and completing never read the definition with its payload.
+    /// Copied from the definition, as are the next two: firing and completing never read the definition with its payload.
     pub policy: Policy,
+    /// See [`TaskSpec::bounds`].
+    pub bounds: Bounds,
+    /// See [`TaskSpec::namespace`].
+    pub namespace: String,
+    /// Occurrences decided about so far: run, skipped or missed.
+    pub occurrences: u64,
+    /// Tasks that must end before this one is due.
+    pub waits_for: Vec<TaskId>,
+    /// How they must end.
+    pub waits_on: Ending,
+    /// Why it shall not run although it is due: a task it waited for has ended in another way than it asked for.
+    pub doomed: Option<String>,
+    /// Tasks that wait for the end of this one.
+    pub dependents: u32,
     /// The next occurrence.
     pub next: NextRun,
     /// Set while paused.

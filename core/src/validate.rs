@@ -3,7 +3,7 @@
 use crate::command::Reject;
 use crate::limits;
 use crate::schedule::Schedule;
-use crate::task::{Action, Delivery, Missed, Policy, TaskSpec};
+use crate::task::{Action, Bounds, Delivery, Missed, Policy, ScheduleKind, TaskSpec};
 use crate::time::Timestamp;
 
 fn invalid(field: impl Into<String>, problem: impl Into<String>) -> Reject {
@@ -46,7 +46,56 @@ pub fn task_spec(spec: &TaskSpec) -> Result<(), Reject> {
     text("description", &spec.description)?;
     schedule(&spec.schedule)?;
     action(&spec.action)?;
-    policy(&spec.policy)
+    policy(&spec.policy)?;
+    bounds(&spec.bounds, ScheduleKind::of(&spec.schedule))
+}
+
+fn bounds(bounds: &Bounds, kind: ScheduleKind) -> Result<(), Reject> {
+    let Bounds {
+        not_before,
+        until,
+        expires,
+        count,
+        jitter,
+    } = bounds;
+    let only_periodic = "goes with a schedule that recurs: every, cron or rrule";
+    for (field, at) in [("not_before", not_before), ("until", until), ("expires", expires)] {
+        if at.is_some_and(|at| at <= Timestamp::MIN || at >= Timestamp::MAX) {
+            return Err(invalid(format!("bounds.{field}"), "is outside the years 1 to 9999"));
+        }
+    }
+    if kind != ScheduleKind::Periodic {
+        let given = [
+            ("not_before", not_before.is_some()),
+            ("until", until.is_some()),
+            ("count", count.is_some()),
+            ("jitter", jitter.is_some()),
+        ];
+        if let Some((field, _)) = given.iter().find(|(_, given)| *given) {
+            return Err(invalid(format!("bounds.{field}"), only_periodic));
+        }
+    }
+    if kind != ScheduleKind::OneShot && expires.is_some() {
+        return Err(invalid(
+            "bounds.expires",
+            "goes with a schedule that occurs once: now, at, in or after; `until` ends one that recurs",
+        ));
+    }
+    if let (Some(from), Some(to)) = (not_before, until)
+        && from > to
+    {
+        return Err(invalid("bounds.until", format!("{to} is before not_before, {from}")));
+    }
+    if *count == Some(0) {
+        return Err(invalid("bounds.count", "is 0; expected at least 1"));
+    }
+    if let Some(jitter) = jitter {
+        if jitter.ms == 0 {
+            return Err(invalid("bounds.jitter", "is 0; leave it out for none"));
+        }
+        duration("bounds.jitter", jitter.ms)?;
+    }
+    Ok(())
 }
 
 /// Checks a name: of a task, namespace, label, worker, owner.
@@ -125,6 +174,10 @@ fn schedule(schedule: &Schedule) -> Result<(), Reject> {
         )),
         Schedule::Every { anchor, .. } => instant("schedule.anchor", *anchor),
         Schedule::Rrule { dtstart, .. } => instant("schedule.dtstart", *dtstart),
+        Schedule::After { parents, .. } if parents.is_empty() || parents.len() > limits::PARENTS_MAX => Err(invalid(
+            "schedule.after",
+            format!("names {} tasks, expected 1 to {}", parents.len(), limits::PARENTS_MAX),
+        )),
         _ => Ok(()),
     }
 }
@@ -132,12 +185,18 @@ fn schedule(schedule: &Schedule) -> Result<(), Reject> {
 fn action(action: &Action) -> Result<(), Reject> {
     let size = match action {
         Action::Command {
-            argv, env, dir, stdin, ..
+            argv,
+            env,
+            dir,
+            stdin,
+            success_codes,
         } => {
             command(argv, env.iter(), dir.as_deref())?;
             argv.iter().map(String::len).sum::<usize>()
                 + env.iter().map(|(k, v)| k.len() + v.len()).sum::<usize>()
                 + stdin.len()
+                + dir.as_ref().map_or(0, String::len)
+                + success_codes.len() * size_of::<i32>()
         }
         Action::Http {
             method,
@@ -148,7 +207,10 @@ fn action(action: &Action) -> Result<(), Reject> {
             timeout_ms,
         } => {
             http(method, url, headers, success_statuses, *timeout_ms)?;
-            url.len() + headers.iter().map(|(k, v)| k.len() + v.len()).sum::<usize>() + body.len()
+            url.len()
+                + headers.iter().map(|(k, v)| k.len() + v.len()).sum::<usize>()
+                + body.len()
+                + success_statuses.len() * size_of::<u16>()
         }
         Action::Sample {
             duration_ms, payload, ..
@@ -305,5 +367,33 @@ fn policy(policy: &Policy) -> Result<(), Reject> {
     if retention.finished_max > 100_000 || retention.failed_max > 100_000 {
         return Err(invalid("policy.retention", "at most 100000 runs can be kept"));
     }
-    duration("policy.retention.age_ms_max", retention.age_ms_max)
+    duration("policy.retention.age_ms_max", retention.age_ms_max)?;
+    if let Some(group) = &policy.group {
+        name("policy.group", &group.name)?;
+        if !(1..=limits::GROUP_LIMIT_MAX).contains(&group.limit) {
+            return Err(invalid(
+                "policy.group",
+                format!("limit {}; expected 1 to {}", group.limit, limits::GROUP_LIMIT_MAX),
+            ));
+        }
+    }
+    for (field, labels) in [
+        ("require", &policy.placement.require),
+        ("prefer", &policy.placement.prefer),
+    ] {
+        let field = format!("policy.placement.{field}");
+        if labels.len() > limits::LABELS_MAX {
+            return Err(invalid(
+                field,
+                format!("{} given, at most {}", labels.len(), limits::LABELS_MAX),
+            ));
+        }
+        for (label, value) in labels {
+            name(&field, label)?;
+            if !value.is_empty() {
+                name(&field, value)?;
+            }
+        }
+    }
+    Ok(())
 }

@@ -11,10 +11,10 @@ use sched_core::command::{AssignItem, DrainItem, FireItem, MissedRange, Reply, S
 use sched_core::run::{Attempt, AttemptEnd, LedgerFact, LedgerLine, Occurrence, Run, RunResult, RunState, Verdict};
 use sched_core::schedule::{DstPolicy, Schedule};
 use sched_core::session::{Disposition, Session};
-use sched_core::tables::Meta;
+use sched_core::tables::{GroupRoom, Meta};
 use sched_core::task::{
-    Action, Delivery, Missed, NextRun, Overlap, Pause, Policy, ScheduleKind, Task, TaskRef, TaskSpec, TaskState,
-    TaskStatus,
+    Action, Bounds, Delivery, Ending, Group, Jitter, Missed, NextRun, Overlap, Pause, Placement, Policy, ScheduleKind,
+    Task, TaskRef, TaskSpec, TaskState, TaskStatus,
 };
 use sched_core::{Command, Entry, Item, NodeId, RequestKey, RunId, SessionId, TaskId, Timestamp, Token};
 use serde::Serialize;
@@ -47,6 +47,14 @@ fn policy() -> Policy {
         delivery: Some(Delivery::AtMostOnce),
         time_limit_ms: Some(60_000),
         priority: -7,
+        group: Some(Group {
+            name: "g".into(),
+            limit: 2,
+        }),
+        placement: Placement {
+            require: BTreeMap::from([("gpu".into(), "yes".into())]),
+            prefer: BTreeMap::from([("zone".into(), "x".into())]),
+        },
         ..Policy::default()
     }
 }
@@ -71,6 +79,17 @@ fn spec() -> TaskSpec {
             success_codes: vec![0, 3],
         },
         policy: policy(),
+        bounds: bounds(),
+    }
+}
+
+fn bounds() -> Bounds {
+    Bounds {
+        not_before: Some(t(1)),
+        until: Some(t(2)),
+        expires: Some(t(3)),
+        count: Some(4),
+        jitter: Some(Jitter { ms: 5, seed: 6 }),
     }
 }
 
@@ -80,6 +99,13 @@ fn status() -> TaskStatus {
         generation: 9,
         kind: ScheduleKind::Periodic,
         policy: policy(),
+        bounds: bounds(),
+        namespace: "default".into(),
+        occurrences: 5,
+        waits_for: vec![TaskId(3)],
+        waits_on: Ending::Any,
+        doomed: Some("d".into()),
+        dependents: 2,
         next: NextRun::At(t(2000)),
         pause: Some(Pause {
             note: "n".into(),
@@ -109,6 +135,9 @@ fn run() -> Run {
         })),
         scheduled_at: t(1000),
         priority: -7,
+        namespace: "default".into(),
+        group: policy().group,
+        placement: policy().placement,
         params: vec![("K".into(), "v".into())],
         state: RunState::Running {
             token: TOKEN,
@@ -203,10 +232,22 @@ fn commands() -> Vec<Command> {
             until: Some(t(7)),
             note: "n".into(),
         },
+        Command::Backfill {
+            task: TaskRef::Id(TaskId(7)),
+            generation: 2,
+            times: vec![t(1), t(2)],
+            at_once: true,
+        },
         Command::Resume {
             task,
             generation: 2,
             next: NextRun::Never,
+            paused: Some(MissedRange {
+                first: t(1),
+                last: t(2),
+                count: 3,
+                reason: "paused".into(),
+            }),
         },
         Command::ClearSpool { upto: 9 },
         Command::Shutdown { message: "m".into() },
@@ -248,7 +289,10 @@ fn commands() -> Vec<Command> {
             labels: BTreeMap::from([("gpu".into(), "yes".into())]),
             held: vec![(RUN, TOKEN)],
         },
-        Command::SessionExpire { session: SESSION },
+        Command::SessionExpire {
+            session: SESSION,
+            bound: TOKEN,
+        },
         Command::SessionClose { session: SESSION },
         Command::Retain {
             runs: vec![RUN],
@@ -323,6 +367,7 @@ fn the_bytes_of_every_record_are_golden() {
             node: Some(NodeId(7)),
             slots: 8,
             labels: BTreeMap::new(),
+            bound: TOKEN,
             opened_at: t(1),
             closing: true,
         },
@@ -331,6 +376,7 @@ fn the_bytes_of_every_record_are_golden() {
         Kind::Reply,
         &Reply::Session {
             id: SESSION,
+            bound: TOKEN,
             dispositions: vec![(RUN, TOKEN, Disposition::Kill)],
         },
     );
@@ -351,6 +397,7 @@ fn the_bytes_of_every_record_are_golden() {
         reason: "old".into(),
     };
     golden(Kind::LedgerLine, &LedgerLine { at: t(1), fact });
+    golden(Kind::GroupRoom, &GroupRoom { taken: 2, blocked: 3 });
     golden(Kind::NameEntry, &TaskId(7));
     golden(Kind::WorkerEntry, &SESSION);
 }

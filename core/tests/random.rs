@@ -14,7 +14,9 @@ use sched_core::command::{AssignItem, DrainItem, FireItem, MissedRange};
 use sched_core::run::{Run, RunResult, Verdict};
 use sched_core::schedule::Schedule;
 use sched_core::tables::{Key, MemTables, Meta, Staged, Table, View, decode_run, decode_task, decode_u64};
-use sched_core::task::{Action, Delivery, NextRun, Overlap, Policy, TaskRef, TaskSpec, TaskStatus, Tries};
+use sched_core::task::{
+    Action, Bounds, Delivery, Ending, Group, NextRun, Overlap, Policy, TaskRef, TaskSpec, TaskStatus, Tries,
+};
 use sched_core::{Command, Entry, Item, Reply, RequestKey, RunId, SessionId, TaskId, Timestamp, Token};
 use std::collections::BTreeMap;
 
@@ -104,7 +106,15 @@ impl World {
 
     fn spec(&mut self) -> TaskSpec {
         let at = self.time_ahead();
-        let schedule = match self.rng.below(5) {
+        let parents = self.rng.below(3);
+        let schedule = match self.rng.below(6) {
+            5 => Schedule::After {
+                parents: (0..=parents).map(|_| self.task_ref()).collect(),
+                on: self
+                    .rng
+                    .pick(&[Ending::Success, Ending::Failure, Ending::Any])
+                    .expect("not empty"),
+            },
             0 => Schedule::Now,
             1 => Schedule::Manual,
             2 => Schedule::At(at),
@@ -134,7 +144,21 @@ impl World {
         policy.retention.age_ms_max = self.rng.below(6000);
         policy.priority = self.rng.below(7) as i8 - 3;
         policy.delivery = self.rng.one_in(3).then_some(Delivery::AtMostOnce);
+        // Two limits in one group: each run keeps to that of its own task.
+        policy.group = self.rng.one_in(2).then(|| Group {
+            name: format!("g{}", self.rng.below(2)),
+            limit: 1 + self.rng.below(3) as u32,
+        });
+        if self.rng.one_in(3) {
+            policy.placement.require = BTreeMap::from([("l".to_owned(), self.rng.below(2).to_string())]);
+        }
+        let bounds = Bounds {
+            count: self.rng.one_in(3).then(|| 1 + self.rng.below(6)),
+            expires: self.rng.one_in(3).then(|| self.time_ahead()),
+            ..Bounds::default()
+        };
         TaskSpec {
+            bounds,
             namespace: "default".into(),
             name: self.rng.one_in(2).then(|| format!("n{}", self.rng.below(6))),
             labels: BTreeMap::from([("l".to_owned(), self.rng.below(3).to_string())]),
@@ -289,7 +313,7 @@ impl World {
             journal: u128::from(self.rng.below(3)),
             node: None,
             slots: 4,
-            labels: BTreeMap::new(),
+            labels: BTreeMap::from([("l".to_owned(), self.rng.below(2).to_string())]),
             held,
         }
     }
@@ -308,7 +332,7 @@ impl World {
     }
 
     fn command(&mut self) -> Command {
-        match self.rng.below(34) {
+        match self.rng.below(36) {
             0..=5 => Command::Submit {
                 spec: Box::new(self.spec()),
                 first: self.next_time(),
@@ -347,6 +371,7 @@ impl World {
                     task: self.task_ref(),
                     generation,
                     next: self.next_time(),
+                    paused: None,
                 }
             }
             15 => Command::ClearSpool {
@@ -385,11 +410,23 @@ impl World {
                 }
             }
             30 => self.open(),
-            31 => Command::SessionExpire {
-                session: self.session(),
-            },
+            31 => {
+                let session = self.session();
+                let record: Option<sched_core::session::Session> =
+                    read_record(&self.tables, &Key::Session(session), Kind::Session).expect("readable");
+                let bound = record.map_or(session.0, |session| session.bound);
+                Command::SessionExpire { session, bound }
+            }
             32 => Command::SessionClose {
                 session: self.session(),
+            },
+            33 => Command::Backfill {
+                task: self.task_ref(),
+                generation: 1 + self.rng.below(3),
+                times: (0..self.rng.below(5))
+                    .map(|n| Timestamp::from_millis(n as i64))
+                    .collect(),
+                at_once: self.rng.one_in(2),
             },
             _ => {
                 let tasks = self.tasks().iter().map(|(id, _)| *id).collect();

@@ -28,7 +28,9 @@ pub(crate) fn compile(spec: &TaskSpec, zones: &dyn Zones) -> Result<Recurrence, 
         problem,
     };
     match guarded(|| Recurrence::compile(&spec.schedule, hash_key, zones)) {
-        Some(compiled) => compiled.map_err(|e| invalid(e.to_string())),
+        Some(compiled) => compiled
+            .map(|recurrence| recurrence.within(&spec.bounds))
+            .map_err(|e| invalid(e.to_string())),
         None => Err(invalid("cannot be compiled: a fault in the program".to_owned())),
     }
 }

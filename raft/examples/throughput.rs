@@ -34,6 +34,7 @@ fn submit(nonce: u128, payload: usize) -> Item {
             payload: vec![7; payload],
         },
         policy: Policy::default(),
+        bounds: Default::default(),
     };
     let request = RequestKey::Client {
         expires_at: now().plus_millis(600_000),

@@ -73,6 +73,19 @@ pub(crate) async fn barrier(core: &Core) -> Result<(), ProposeError> {
     }
 }
 
+/// Asks a quorum whether this node leads, in a round that begins after the call. Unlike [`barrier`], it waits for no tables, and a node
+/// that does not lead asks nobody else.
+pub(crate) async fn confirm_leadership(core: &Core) -> Result<(), ProposeError> {
+    let limit = Duration::from_millis(core.options.read_timeout_ms);
+    tokio::select! {
+        joined = tokio::time::timeout(limit, join(&core.reads.peers)) => match joined {
+            Ok(answer) => answer.map(drop),
+            Err(_) => Err(ProposeError::NotLeader { leader: None }),
+        },
+        () = core.stop.cancelled() => Err(ProposeError::Stopped),
+    }
+}
+
 /// Returns how far a node must have applied the log for a read of a peer that begins now; only a leader knows.
 pub(crate) async fn for_peer(core: &Core) -> Result<ReadIndex, ProposeError> {
     join(&core.reads.peers).await

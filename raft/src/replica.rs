@@ -94,6 +94,14 @@ impl Replica {
         reads::barrier(&self.core).await
     }
 
+    /// Returns once a quorum has confirmed, in a round that began after the call, that this node leads. The tables may lag behind.
+    ///
+    /// # Errors
+    /// It does not lead, or could not make sure in time that it still does.
+    pub async fn confirm_leadership(&self) -> Result<(), ProposeError> {
+        reads::confirm_leadership(&self.core).await
+    }
+
     /// Returns the tables of this node at this moment; what they lack is what was not yet applied here.
     pub fn view(&self) -> StateView {
         self.core.state.view()

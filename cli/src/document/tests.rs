@@ -120,6 +120,7 @@ fn every_field_of_a_document_reaches_the_task() {
             failed_max: 6,
             age_ms_max: 172_800_000,
         },
+        ..Policy::default()
     };
     assert_eq!(spec.policy, policy);
 }
@@ -134,6 +135,9 @@ fn a_task_written_as_a_document_is_read_as_the_same_task() {
         "schedule: {every: 5m, anchor: 2027-03-01T00:00:00Z}\naction: {sample: ok}",
         "schedule: {cron: 0 9 * * 1-5, tz: Europe/Zurich}\naction: {sample: ok}\npolicy: {missed: skip}",
         "schedule: {manual: true}\naction: {command: ls}",
+        "schedule: {after: [42, fetch], on: failure, expires: 2027-03-01T00:00:00Z}\naction: {sample: ok}",
+        "schedule: {every: 5m, not_before: 2027-01-01T00:00:00Z, until: 2027-03-01T00:00:00Z, count: 9, jitter: 30s}\naction: {sample: ok}",
+        "action: {sample: ok}\npolicy: {group: 'reports:2', require: {gpu: 'yes'}, prefer: {zone: x, disk: ssd}}",
     ] {
         let text = text.replace("{command: ls}", "{command: [ls]}");
         let spec = one(&text).spec;

@@ -45,7 +45,7 @@ async fn one(cluster: &Cluster, args: &Enqueue) -> Result<(), CliError> {
 fn submission(cluster: &Cluster, args: &Enqueue) -> Result<Submission, CliError> {
     let zones = when::SystemZones::open();
     let folder = std::env::current_dir().map_err(|error| CliError::Usage(format!("the current folder: {error}")))?;
-    let builder = builder(&zones, &folder);
+    let builder = builder(&zones, &folder, cluster.global.namespace());
     let usage = |problem: crate::build::Problem| CliError::Usage(problem.to_string());
     let schedule = builder
         .schedule(&args.schedule, args.task.name.as_deref().unwrap_or_default())
@@ -65,6 +65,7 @@ fn submission(cluster: &Cluster, args: &Enqueue) -> Result<Submission, CliError>
         schedule: schedule.schedule,
         action: builder.action(&args.action).map_err(usage)?,
         policy: builder.policy(&args.policy).map_err(usage)?,
+        bounds: builder.bounds(&args.schedule).map_err(usage)?,
     };
     document::check(&spec).map_err(usage)?;
     Ok(Submission {

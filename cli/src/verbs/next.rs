@@ -21,7 +21,7 @@ pub(super) fn next(format: Format, args: &Next) -> Result<(), CliError> {
         ..ScheduleInput::default()
     };
     let zones = when::SystemZones::open();
-    let builder = builder(&zones, std::path::Path::new(""));
+    let builder = builder(&zones, std::path::Path::new(""), "default");
     let usage = |what: String| CliError::Usage(what);
     let schedule = builder
         .schedule(&input, &args.name)

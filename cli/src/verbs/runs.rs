@@ -1,7 +1,7 @@
 //! Verbs on runs.
 
-use super::{Cluster, Named, each, pages, run_id};
-use crate::args::{Format, ListRuns, Logs, RunNow, RunStateWord, Runs, Wait};
+use super::{Cluster, Named, each, instant, pages, run_id};
+use crate::args::{Backfill, Format, ListRuns, Logs, RunNow, RunStateWord, Runs, Wait};
 use crate::error::{CliError, NOT_FOUND, REFUSED};
 use crate::output::{self, TerminalFilter};
 use crate::view::{self, RunHandle, RunView, TaskView};
@@ -38,6 +38,19 @@ pub(super) async fn retry(cluster: &Cluster, args: &Runs) -> Result<(), CliError
 pub(super) async fn cancel(cluster: &Cluster, args: &Runs) -> Result<(), CliError> {
     let client = &cluster.client;
     on_each(cluster, args, |run| async move { client.cancel(run).await }).await
+}
+
+pub(super) async fn backfill(cluster: &Cluster, args: &Backfill) -> Result<(), CliError> {
+    let task = cluster.task(&args.task);
+    let from = instant("--from", &args.from, args.tz.as_deref())?;
+    let to = instant("--to", &args.to, args.tz.as_deref())?;
+    let reply = cluster.client.backfill(&task, from, to, args.at_once).await?;
+    let handle = |run: v1::RunId| RunHandle {
+        task: run.task,
+        run: Some(view::run_id(run)),
+    };
+    let handles: Vec<RunHandle> = reply.runs.into_iter().map(handle).collect();
+    show(cluster, &handles, false)
 }
 
 async fn on_each<F>(cluster: &Cluster, args: &Runs, done: impl Fn(RunId) -> F) -> Result<(), CliError>

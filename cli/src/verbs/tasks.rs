@@ -1,7 +1,7 @@
 //! Verbs on tasks.
 
 use super::{Cluster, Named, each, instant, pages};
-use crate::args::{Dequeue, Get, List, MoveTask, Pause, Tasks};
+use crate::args::{Dequeue, Explain, Get, List, MoveTask, Pause, Tasks};
 use crate::error::CliError;
 use crate::output;
 use crate::view::{self, Handle, RunDetails, TaskDetails, TaskView};
@@ -87,4 +87,14 @@ pub(super) async fn list(cluster: &Cluster, args: &List) -> Result<(), CliError>
     };
     let tasks: Vec<_> = pages(&args.page, read).await?.into_iter().map(TaskView::new).collect();
     output::data(cluster.global.output, &tasks, |tasks| view::tasks(tasks))
+}
+
+pub(super) async fn explain(cluster: &Cluster, args: &Explain) -> Result<(), CliError> {
+    let lines = match cluster.named(&args.what) {
+        Named::Task(task) => cluster.client.explain_task(&task).await?,
+        Named::Run(run) => cluster.client.explain_run(run).await?,
+    };
+    output::data(cluster.global.output, &lines, |lines| {
+        lines.iter().map(|line| format!("{line}\n")).collect()
+    })
 }

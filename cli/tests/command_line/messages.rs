@@ -39,6 +39,73 @@ async fn wrong_usage_is_2_and_sends_nothing() {
             &["--dtstart", "--rrule"],
         ),
         (&["enqueue", "--sample", "perhaps"], &["--sample", "ok,500"]),
+        (
+            &["enqueue", "--after", ",", "--sample", "ok"],
+            &["--after", "42,nightly"],
+        ),
+        (&["enqueue", "--on", "any", "--sample", "ok"], &["--on", "--after"]),
+        (
+            &["enqueue", "--in", "1s", "--count", "3", "--sample", "ok"],
+            &["--count", "--every"],
+        ),
+        (
+            &["enqueue", "--in", "1s", "--jitter", "3s", "--sample", "ok"],
+            &["--jitter", "--cron"],
+        ),
+        (
+            &["enqueue", "--every", "1s", "--jitter", "x", "--sample", "ok"],
+            &["--jitter", "90m"],
+        ),
+        (
+            &["enqueue", "--every", "1s", "--expires", "2027-01-01", "--sample", "ok"],
+            &["--expires", "--at"],
+        ),
+        (
+            &["enqueue", "--every", "1s", "--until", "noon", "--sample", "ok"],
+            &["--until", "2027"],
+        ),
+        (
+            &["enqueue", "--every", "1s", "--not-before", "noon", "--sample", "ok"],
+            &["--not-before", "2027"],
+        ),
+        (
+            &["enqueue", "--every", "1s", "--count", "0", "--sample", "ok"],
+            &["bounds.count", "at least 1"],
+        ),
+        (
+            &[
+                "enqueue",
+                "--every",
+                "1s",
+                "--not-before",
+                "2027-02-01",
+                "--until",
+                "2027-01-01",
+                "--sample",
+                "ok",
+            ],
+            &["bounds.until", "before not_before"],
+        ),
+        (
+            &["enqueue", "--group", "reports", "--sample", "ok"],
+            &["--group", "reports:2"],
+        ),
+        (
+            &["enqueue", "--group", "reports:0", "--sample", "ok"],
+            &["policy.group", "1 to"],
+        ),
+        (
+            &["enqueue", "--require", "gpu", "--sample", "ok"],
+            &["--require", "KEY=VALUE"],
+        ),
+        (
+            &["enqueue", "--prefer", "a=1", "--prefer", "a=2", "--sample", "ok"],
+            &["--prefer", "twice"],
+        ),
+        (
+            &["backfill", "1", "--from", "noon", "--to", "2027-01-01"],
+            &["--from", "2027"],
+        ),
         (&["enqueue", "--dir", "x", "--sample", "ok"], &["--dir", "CMD"]),
         (&["enqueue", "--http", "GET nowhere"], &["action.http.url", "http"]),
         (&["enqueue", "--name", &long, "--sample", "ok"], &["name", "257", "256"]),

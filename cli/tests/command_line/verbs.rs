@@ -23,8 +23,10 @@ async fn enqueued(cluster: &FakeCluster, flags: &[&str]) -> TaskSpec {
 #[tokio::test]
 async fn every_flag_of_enqueue_reaches_the_cluster() {
     let cluster = FakeCluster::start(1).await;
-    let first = "--rrule FREQ=DAILY --rrule FREQ=WEEKLY --dtstart 2027-01-01 --rdate 2027-01-05T00:00:00Z --tz Europe/Zurich --dst skip";
+    let first = "--rrule FREQ=DAILY --rrule FREQ=WEEKLY --dtstart 2027-01-01 --rdate 2027-01-05T00:00:00Z --tz Europe/Zurich --dst skip \
+                 --not-before 2027-01-02 --until 2027-06-01 --count 9 --jitter 30s";
     let policy = "--overlap replace --missed all:5 --grace 2h --tries 4 --retry-delay 1s --retry-factor 3 --retry-delay-max 9s \
+                  --group g:2 --require gpu=yes --prefer zone=x --prefer disk=ssd \
                   --time-limit 1m --priority -7 --keep-finished 1 --keep-failed 2 --keep-for 3d";
     let rest = "--namespace n --name x --label a=b --label c=d=e --owner o --description text --dir . --env K=V --stdin in \
                 --success-code 0 --success-code 7";
@@ -50,7 +52,23 @@ async fn every_flag_of_enqueue_reaches_the_cluster() {
         "2026-12-31T23:00:00.000Z",
         "a date is local in --tz"
     );
+    let bounds = &spec.bounds;
+    assert_eq!(
+        [bounds.not_before, bounds.until].map(|at| at.expect("given").to_string()),
+        ["2027-01-01T23:00:00.000Z", "2027-05-31T22:00:00.000Z"]
+    );
+    assert_eq!(
+        (bounds.count, bounds.jitter.map(|jitter| jitter.ms)),
+        (Some(9), Some(30_000))
+    );
     let policy = &spec.policy;
+    let group = policy.group.as_ref().expect("a group");
+    assert_eq!((group.name.as_str(), group.limit), ("g", 2));
+    assert_eq!(policy.placement.require["gpu"], "yes");
+    assert_eq!(
+        (policy.placement.prefer["zone"].as_str(), policy.placement.prefer.len()),
+        ("x", 2)
+    );
     assert_eq!(
         (policy.overlap, policy.missed, policy.priority),
         (Overlap::Replace, Missed::All { max: 5 }, -7)
@@ -432,4 +450,44 @@ async fn next_is_computed_here() {
     let ran = run_alone(&[&ended[..], &after[..]].concat()).await;
     assert!(ran.stderr.contains("does not occur"), "{ran:?}");
     assert_eq!(ran.json(), serde_json::json!([]));
+}
+
+#[tokio::test]
+async fn a_task_waits_for_others_by_id_and_by_name() {
+    let cluster = FakeCluster::start(1).await;
+    let spec = enqueued(
+        &cluster,
+        &[
+            "--after",
+            "42,fetch",
+            "--on",
+            "any",
+            "--expires",
+            "2027-01-01",
+            "--sample",
+            "ok",
+        ],
+    )
+    .await;
+    assert_eq!(spec.schedule.to_string(), "after 42,fetch on any");
+    assert_eq!(
+        spec.bounds.expires.expect("given").to_string(),
+        "2027-01-01T00:00:00.000Z"
+    );
+}
+
+#[tokio::test]
+async fn backfill_and_explain_print_what_the_cluster_says() {
+    let cluster = full_cluster().await;
+    let backfilled = run(
+        &cluster,
+        &["backfill", "1", "--from", "2026-01-01", "--to", "2026-01-02"],
+    )
+    .await;
+    assert_eq!(backfilled.done(), "1:1\n1:2\n");
+    let explained = run(&cluster, &["explain", "1"]).await.done().to_owned();
+    assert!(explained.starts_with("Task 1 is "), "{explained}");
+    let json = run(&cluster, &["explain", "1", "-o", "json"]).await.done().to_owned();
+    let lines: Vec<String> = serde_json::from_str(&json).expect("an array of lines");
+    assert_eq!(lines.len(), 1);
 }

@@ -280,6 +280,35 @@ impl Scheduler for Node {
             .await
     }
 
+    async fn backfill(&self, request: Request<v1::BackfillRequest>) -> Answer<v1::BackfillReply> {
+        self.handle("backfill", |state| {
+            let task = state.changed("backfill", request.into_inner().task)?.id;
+            let run = |number| v1::RunId { task, number };
+            Ok(v1::BackfillReply {
+                runs: vec![run(1), run(2)],
+            })
+        })
+        .await
+    }
+
+    async fn explain(&self, request: Request<v1::ExplainRequest>) -> Answer<v1::ExplainReply> {
+        self.handle("explain", |state| {
+            let line = match request.into_inner().subject {
+                Some(v1::explain_request::Subject::Run(run)) => {
+                    let run = state.run(Some(run))?;
+                    format!("Run {:?} is {:?}.", run.id, run.state())
+                }
+                Some(v1::explain_request::Subject::Task(task)) => {
+                    let task = state.task(Some(task))?;
+                    format!("Task {} is {:?}.", task.id, task.state())
+                }
+                None => "There is no subject.".to_owned(),
+            };
+            Ok(v1::ExplainReply { lines: vec![line] })
+        })
+        .await
+    }
+
     async fn get_task(&self, request: Request<v1::GetTaskRequest>) -> Answer<v1::GetTaskReply> {
         self.handle("get_task", |state| {
             Ok(v1::GetTaskReply {

@@ -6,7 +6,7 @@ use crate::codec::Kind;
 use crate::command::{AssignItem, Effect, Reject, Reply};
 use crate::ids::{RunId, SessionId, Token};
 use crate::limits;
-use crate::run::RunState;
+use crate::run::{Occurrence, RunState};
 use crate::session::Session;
 use crate::tables::{Key, View};
 use crate::task::Delivery;
@@ -32,20 +32,31 @@ pub(super) fn assign<V: View>(ctx: &mut Ctx<'_, V>, items: &[AssignItem]) -> Res
             tokens.push(None);
             continue;
         };
-        tokens.push(assign_one(ctx, *item, &session.worker)?);
+        tokens.push(assign_one(ctx, *item, session)?);
     }
     Ok(Reply::Assigned(tokens))
 }
 
-fn assign_one<V: View>(ctx: &mut Ctx<'_, V>, item: AssignItem, worker: &str) -> Result<Option<Token>, Stop> {
+fn assign_one<V: View>(ctx: &mut Ctx<'_, V>, item: AssignItem, session: &Session) -> Result<Option<Token>, Stop> {
     let Some(old) = ctx.find_run(item.run)?.filter(|run| run.state == RunState::Ready) else {
         return Ok(None);
     };
-    let delivery = ctx
-        .status(item.run.task)?
-        .policy
-        .delivery
-        .unwrap_or(Delivery::AtLeastOnce);
+    if !old.placement.allows(&session.labels) {
+        return Ok(None);
+    }
+    let status = ctx.status(item.run.task)?;
+    if let Some(expires) = status.bounds.expires.filter(|at| *at < ctx.now())
+        && old.occurrence == Occurrence::Scheduled
+        && old.attempts_count == 0
+    {
+        let mut new_status = status.clone();
+        let reason = format!("expired: it was to start by {expires}");
+        ctx.end_run(&mut new_status, &old, old.clone(), RunState::Failed, reason)?;
+        ctx.set_status(item.run.task, Some(&status), Some(&new_status))?;
+        return Ok(None);
+    }
+    let delivery = status.policy.delivery.unwrap_or(Delivery::AtLeastOnce);
+    let worker = &session.worker;
     let (token, session) = (ctx.new_token(), item.session);
     let mut new = old.clone();
     new.state = match delivery {
@@ -54,7 +65,7 @@ fn assign_one<V: View>(ctx: &mut Ctx<'_, V>, item: AssignItem, worker: &str) -> 
     };
     new.reason = String::new();
     begin_attempt(&mut new, token, worker, ctx.now());
-    ctx.set_run(item.run, Some(&old), Some(&new));
+    ctx.set_run(item.run, Some(&old), Some(&new))?;
     ctx.effect(Effect::StartAttempt {
         run: item.run,
         token,
@@ -77,6 +88,6 @@ pub(super) fn grant<V: View>(ctx: &mut Ctx<'_, V>, id: RunId, token: Token, sess
     }
     let mut new = old.clone();
     new.state = RunState::Running { token, session };
-    ctx.set_run(id, Some(&old), Some(&new));
+    ctx.set_run(id, Some(&old), Some(&new))?;
     Ok(Reply::Done)
 }

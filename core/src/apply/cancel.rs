@@ -18,7 +18,7 @@ pub(super) fn cancel<V: View>(ctx: &mut Ctx<'_, V>, id: RunId) -> Result<Reply, 
     let old = ctx.status(id.task)?;
     let mut status = old.clone();
     ctx.stop_run(&mut status, &run, "cancelled")?;
-    ctx.set_status(id.task, Some(&old), Some(&status));
+    ctx.set_status(id.task, Some(&old), Some(&status))?;
     Ok(Reply::Run {
         run: Some(id),
         task: id.task,

@@ -7,7 +7,7 @@ use crate::ids::{RunId, Token};
 use crate::limits;
 use crate::run::{AttemptEnd, Run, RunResult, RunState, Verdict};
 use crate::tables::View;
-use crate::task::{Delivery, TaskStatus};
+use crate::task::{Delivery, TaskState, TaskStatus};
 
 pub(super) fn complete<V: View>(
     ctx: &mut Ctx<'_, V>,
@@ -21,7 +21,7 @@ pub(super) fn complete<V: View>(
         return Ok(Reply::Completed { current: false });
     };
     if !is_current(&old, token) {
-        return Ok(stale(ctx, &old, token));
+        return Ok(stale(ctx, &old, token)?);
     }
     let old_status = ctx.status(id.task)?;
     let mut status = old_status.clone();
@@ -58,7 +58,7 @@ pub(super) fn complete<V: View>(
         // The worker gave it up by itself: it lost contact, or was stopped.
         Verdict::Cancelled => lose(ctx, &mut status, &old, new, token, "its worker gave it up")?,
     }
-    ctx.set_status(id.task, Some(&old_status), Some(&status));
+    ctx.set_status(id.task, Some(&old_status), Some(&status))?;
     Ok(Reply::Completed { current: true })
 }
 
@@ -71,7 +71,7 @@ fn is_current(run: &Run, token: Token) -> bool {
 }
 
 /// Records a report under another token; one that was recorded before is only answered again.
-fn stale<V: View>(ctx: &mut Ctx<'_, V>, old: &Run, token: Token) -> Reply {
+fn stale<V: View>(ctx: &mut Ctx<'_, V>, old: &Run, token: Token) -> Result<Reply, Fault> {
     let repeated = old.attempts.iter().any(|attempt| {
         attempt.token == token && !matches!(attempt.ended, None | Some(AttemptEnd::WorkerLost | AttemptEnd::Refused))
     });
@@ -80,9 +80,9 @@ fn stale<V: View>(ctx: &mut Ctx<'_, V>, old: &Run, token: Token) -> Reply {
         let mut new = old.clone();
         new.stale_reports = new.stale_reports.saturating_add(1);
         end_attempt(&mut new, token, AttemptEnd::ReportedLate);
-        ctx.set_run(old.id, Some(old), Some(&new));
+        ctx.set_run(old.id, Some(old), Some(&new))?;
     }
-    Reply::Completed { current: false }
+    Ok(Reply::Completed { current: false })
 }
 
 fn failed<V: View>(
@@ -120,6 +120,16 @@ fn later<V: View>(
         let reason = old.reason.clone();
         return ctx.end_run(status, old, new, RunState::Terminated, reason);
     }
+    if status.state == TaskState::Terminated {
+        // It was left to end, not to begin again.
+        return ctx.end_run(
+            status,
+            old,
+            new,
+            RunState::Terminated,
+            format!("task was dequeued; {reason}"),
+        );
+    }
     let delay = i64::try_from(delay_ms).unwrap_or(i64::MAX);
     new.state = if delay == 0 {
         RunState::Ready
@@ -129,7 +139,7 @@ fn later<V: View>(
         }
     };
     new.reason = reason;
-    ctx.set_run(new.id, Some(old), Some(&new));
+    ctx.set_run(new.id, Some(old), Some(&new))?;
     Ok(())
 }
 
@@ -152,7 +162,7 @@ pub(super) fn lose<V: View>(
     if status.policy.delivery == Some(Delivery::AtMostOnce) {
         new.state = RunState::Lost { token };
         new.reason = format!("{reason}; the start was granted, the outcome is unknown");
-        ctx.set_run(new.id, Some(old), Some(&new));
+        ctx.set_run(new.id, Some(old), Some(&new))?;
         return Ok(());
     }
     new.losses += 1;
@@ -181,6 +191,6 @@ pub(super) fn nack<V: View>(ctx: &mut Ctx<'_, V>, id: RunId, token: Token, reaso
         0,
         format!("refused by its worker: {reason}"),
     )?;
-    ctx.set_status(id.task, Some(&old_status), Some(&status));
+    ctx.set_status(id.task, Some(&old_status), Some(&status))?;
     Ok(Reply::Completed { current: true })
 }

@@ -36,6 +36,11 @@ pub(super) fn dequeue_now<V: View>(ctx: &mut Ctx<'_, V>, id: TaskId, kill: bool)
     status.next = NextRun::Never;
     status.pause = None;
     status.ended_at = Some(ctx.now());
+    if old.state == TaskState::Spooled {
+        status.waits_for.clear();
+    } else {
+        ctx.stop_waiting(id, &mut status)?;
+    }
     // Runs that have not started never do; those that have are left to end, or killed.
     let waiting: Vec<u64> = status.held.clone();
     for number in waiting {
@@ -48,7 +53,7 @@ pub(super) fn dequeue_now<V: View>(ctx: &mut Ctx<'_, V>, id: TaskId, kill: bool)
             ctx.stop_run(&mut status, &run, "task was dequeued")?;
         }
     }
-    ctx.set_status(id, Some(&old), Some(&status));
+    ctx.set_status(id, Some(&old), Some(&status))?;
     Ok(reply(id, task.spec.name, &status))
 }
 

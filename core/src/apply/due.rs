@@ -14,8 +14,8 @@ pub(super) fn due<V: View>(ctx: &mut Ctx<'_, V>, runs: &[RunId]) -> Result<Reply
         match old.state {
             RunState::Delayed { until } if until <= ctx.now() => {
                 let mut new = old.clone();
-                new.state = RunState::Ready;
-                ctx.set_run(*id, Some(&old), Some(&new));
+                new.state = ctx.ready_or_blocked(&old)?;
+                ctx.set_run(*id, Some(&old), Some(&new))?;
                 count += 1;
             }
             _ => {}

@@ -6,7 +6,7 @@ use super::spool::shut_down;
 use crate::command::{FireItem, Reply};
 use crate::ids::RunId;
 use crate::limits;
-use crate::run::{LedgerFact, Occurrence};
+use crate::run::Occurrence;
 use crate::tables::View;
 use crate::task::{NextRun, Overlap, TaskState, TaskStatus};
 use crate::time::Timestamp;
@@ -66,18 +66,11 @@ fn fire_task<V: View>(
     let mut status = old.clone();
     status.next = item.next;
     if let Some(missed) = &item.missed {
-        status.last_scheduled = status.last_scheduled.max(Some(missed.last));
-        let (first, last, count) = (missed.first, missed.last, missed.count);
-        ctx.ledger(
-            id,
-            &mut status,
-            LedgerFact::Missed {
-                first,
-                last,
-                count,
-                reason: missed.reason.clone(),
-            },
-        );
+        ctx.miss(id, &mut status, missed);
+    }
+    status.occurrences += item.runs.len() as u64;
+    if status.bounds.count.is_some_and(|count| status.occurrences >= count) {
+        status.next = NextRun::Never;
     }
     let busy_before = !status.live.is_empty();
     for at in &item.runs {
@@ -99,10 +92,10 @@ fn fire_task<V: View>(
             scheduled_at: *at,
             params: Vec::new(),
         };
-        created.push(ctx.create_run(id, &mut status, new, place));
+        created.push(ctx.create_run(id, &mut status, new, place)?);
     }
     ctx.settle(&mut status, None);
-    ctx.set_status(id, Some(old), Some(&status));
+    ctx.set_status(id, Some(old), Some(&status))?;
     Ok(())
 }
 

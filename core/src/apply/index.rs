@@ -2,7 +2,7 @@
 
 use super::ctx::Ctx;
 use crate::codec::Kind;
-use crate::command::Effect;
+use crate::command::{Effect, Fault};
 use crate::ids::{RunId, TaskId};
 use crate::run::{Run, RunState};
 use crate::tables::{Key, TaskOutcome, View, Waiting};
@@ -26,9 +26,17 @@ pub(crate) fn index_of_task(id: TaskId, status: &TaskStatus) -> Option<Key<'stat
 }
 
 /// Returns the index entries of a run: ready list, waiting queue, running list, lost, or the finished or failed index.
-pub(crate) fn index_of_run(run: &Run) -> [Option<Key<'static>>; 2] {
+pub(crate) fn index_of_run(run: &Run) -> [Option<Key<'_>>; 2] {
     match run.state {
-        RunState::Ready => [Some(Key::Ready(run.priority, run.scheduled_at, run.id)), None],
+        RunState::Ready => {
+            let key = Key::Ready(run.class(), run.priority, run.scheduled_at, run.id);
+            [Some(key), None]
+        }
+        RunState::Blocked => {
+            let group = run.group.as_ref().map_or("", |group| group.name.as_str());
+            let key = Key::Blocked(&run.namespace, group, run.priority, run.scheduled_at, run.id);
+            [Some(key), None]
+        }
         RunState::Delayed { until } => [Some(Key::Waiting(until, Waiting::Run(run.id))), None],
         RunState::Held => [None, None],
         RunState::Assigned { session, .. } | RunState::Running { session, .. } => {
@@ -56,7 +64,14 @@ pub(crate) fn outcome_of(state: RunState) -> TaskOutcome {
 
 impl<V: View> Ctx<'_, V> {
     /// Writes a task's run-time state and moves the task to the index the new state belongs in; `None` is absence.
-    pub(super) fn set_status(&mut self, id: TaskId, old: Option<&TaskStatus>, new: Option<&TaskStatus>) {
+    ///
+    /// A task that has ended lets those go on that wait for it.
+    pub(super) fn set_status(
+        &mut self,
+        id: TaskId,
+        old: Option<&TaskStatus>,
+        new: Option<&TaskStatus>,
+    ) -> Result<(), Fault> {
         let before = old.and_then(|status| index_of_task(id, status));
         let after = new.and_then(|status| index_of_task(id, status));
         if before != after {
@@ -70,9 +85,16 @@ impl<V: View> Ctx<'_, V> {
                 }
             }
         }
-        match new {
-            Some(status) => self.put(&Key::Status(id), Kind::TaskStatus, status),
-            None => self.delete(&Key::Status(id)),
+        let over = new.filter(|status| status.state.is_ended() && status.dependents > 0);
+        match (new, over) {
+            (_, Some(status)) => {
+                self.release_dependents(id, status.state)?;
+                let mut status = status.clone();
+                status.dependents = 0;
+                self.put(&Key::Status(id), Kind::TaskStatus, &status);
+            }
+            (Some(status), None) => self.put(&Key::Status(id), Kind::TaskStatus, status),
+            (None, None) => self.delete(&Key::Status(id)),
         }
         let waits = |key: &Option<Key<'_>>| u64::from(matches!(key, Some(Key::Waiting(..))));
         self.meta.waiting = self.meta.waiting + waits(&after) - waits(&before);
@@ -80,10 +102,13 @@ impl<V: View> Ctx<'_, V> {
         if old.map(|s| (s.state, s.next)) != new.map(|s| (s.state, s.next)) {
             self.effect(Effect::TaskChanged { task: id });
         }
+        Ok(())
     }
 
     /// Writes a run and moves it to the index its new state belongs in; `None` is absence.
-    pub(super) fn set_run(&mut self, id: RunId, old: Option<&Run>, new: Option<&Run>) {
+    ///
+    /// A run that leaves room in its group lets the next one have it.
+    pub(super) fn set_run(&mut self, id: RunId, old: Option<&Run>, new: Option<&Run>) -> Result<(), Fault> {
         let before = old.map(index_of_run).unwrap_or_default();
         let after = new.map(index_of_run).unwrap_or_default();
         if before != after {
@@ -112,12 +137,13 @@ impl<V: View> Ctx<'_, V> {
         if old.map(|run| run.state) != new.map(|run| run.state) {
             self.effect(Effect::RunChanged { run: id });
         }
+        self.move_room(old, new)
     }
 
     fn counter(&mut self, state: RunState) -> &mut u64 {
         match state {
             RunState::Ready => &mut self.meta.ready,
-            RunState::Delayed { .. } | RunState::Held => &mut self.meta.delayed,
+            RunState::Delayed { .. } | RunState::Held | RunState::Blocked => &mut self.meta.delayed,
             RunState::Assigned { .. } | RunState::Running { .. } => &mut self.meta.running,
             RunState::Lost { .. } => &mut self.meta.lost,
             RunState::Finished => &mut self.meta.finished,

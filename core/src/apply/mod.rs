@@ -3,13 +3,16 @@
 //! One file per command. A handler checks, then changes records through its context, which alone knows the indexes. A refused
 //! command stages nothing: what it staged before it refused is taken back.
 
+mod after;
 mod assign;
+mod backfill;
 mod cancel;
 mod complete;
 mod ctx;
 mod dequeue;
 mod due;
 mod fire;
+mod group;
 mod index;
 mod move_task;
 mod pause;
@@ -96,7 +99,12 @@ fn dispatch<V: View>(ctx: &mut Ctx<'_, V>, item: &Item) -> Result<Reply, Stop> {
         Command::Retry { run } => retry::retry(ctx, *run),
         Command::Cancel { run } => cancel::cancel(ctx, *run),
         Command::Pause { task, until, note } => pause::pause(ctx, task, *until, note),
-        Command::Resume { task, generation, next } => pause::resume(ctx, task, *generation, *next),
+        Command::Resume {
+            task,
+            generation,
+            next,
+            paused,
+        } => pause::resume(ctx, task, *generation, *next, paused.as_ref()),
         Command::ClearSpool { upto } => spool::clear(ctx, *upto),
         Command::Shutdown { message } => switch::shutdown(ctx, message),
         Command::Start => switch::start(ctx),
@@ -121,13 +129,20 @@ fn dispatch<V: View>(ctx: &mut Ctx<'_, V>, item: &Item) -> Result<Reply, Stop> {
                 node: *node,
                 slots: *slots,
                 labels: labels.clone(),
+                bound: ctx.new_token(),
                 opened_at: ctx.now(),
                 closing: false,
             };
             session::open(ctx, session, held)
         }
-        Command::SessionExpire { session } => session::expire(ctx, *session),
+        Command::SessionExpire { session, bound } => session::expire(ctx, *session, *bound),
         Command::SessionClose { session } => session::close(ctx, *session),
+        Command::Backfill {
+            task,
+            generation,
+            times,
+            at_once,
+        } => backfill::backfill(ctx, item, task, *generation, times, *at_once),
         Command::Retain {
             runs,
             tasks,

@@ -55,9 +55,11 @@ pub(super) fn move_now<V: View>(
     let mut status = old.clone();
     status.kind = ScheduleKind::of(schedule);
     status.generation += 1;
-    queue(ctx, id, &mut status, schedule, next);
+    status.doomed = None;
+    ctx.stop_waiting(id, &mut status)?;
+    queue(ctx, id, &mut status, schedule, next)?;
     ctx.settle(&mut status, None);
-    ctx.set_status(id, Some(&old), Some(&status));
+    ctx.set_status(id, Some(&old), Some(&status))?;
     Ok(reply(id, task.spec.name, &status))
 }
 

@@ -2,10 +2,11 @@
 
 use super::ctx::{Ctx, Stop};
 use super::submit::{queue, reply};
-use crate::command::{Reject, Reply};
+use crate::command::{MissedRange, Reject, Reply};
 use crate::ids::TaskId;
+use crate::schedule::Schedule;
 use crate::tables::View;
-use crate::task::{NextRun, Pause, TaskRef, TaskState, TaskStatus};
+use crate::task::{NextRun, Pause, ScheduleKind, TaskRef, TaskState, TaskStatus};
 use crate::time::Timestamp;
 
 pub(super) fn pause<V: View>(
@@ -36,7 +37,7 @@ pub(super) fn pause<V: View>(
         since,
     });
     status.generation += 1;
-    ctx.set_status(id, Some(&old), Some(&status));
+    ctx.set_status(id, Some(&old), Some(&status))?;
     Ok(reply(id, ctx.task(id)?.spec.name, &status))
 }
 
@@ -45,6 +46,7 @@ pub(super) fn resume<V: View>(
     task: &TaskRef,
     generation: u64,
     next: NextRun,
+    paused: Option<&MissedRange>,
 ) -> Result<Reply, Stop> {
     let id = ctx.resolve(task)?;
     let old = ctx.status(id)?;
@@ -64,13 +66,18 @@ pub(super) fn resume<V: View>(
     status.pause = None;
     status.generation += 1;
     if status.state != TaskState::Spooled {
-        // A one-shot for `now` that was paused before it ran still has its one occurrence.
-        if status.last_scheduled.is_none() || status.kind != crate::task::ScheduleKind::OneShot {
-            queue(ctx, id, &mut status, &task.spec.schedule, next);
+        if let Some(range) = paused {
+            ctx.miss(id, &mut status, range);
+        }
+        if matches!(task.spec.schedule, Schedule::After { .. }) {
+            // It waits for its parents, paused or not.
+        } else if status.last_scheduled.is_none() || status.kind != ScheduleKind::OneShot {
+            // A one-shot for `now` that was paused before it ran still has its one occurrence.
+            queue(ctx, id, &mut status, &task.spec.schedule, next)?;
         }
         ctx.settle(&mut status, None);
     }
-    ctx.set_status(id, Some(&old), Some(&status));
+    ctx.set_status(id, Some(&old), Some(&status))?;
     Ok(reply(id, task.spec.name, &status))
 }
 

@@ -36,8 +36,8 @@ fn retain_run<V: View>(ctx: &mut Ctx<'_, V>, id: RunId) -> Result<bool, Stop> {
         return Ok(false);
     }
     let mut status = old.clone();
-    ctx.forget_run(&mut status, &run);
-    ctx.set_status(id.task, Some(&old), Some(&status));
+    ctx.forget_run(&mut status, &run)?;
+    ctx.set_status(id.task, Some(&old), Some(&status))?;
     Ok(true)
 }
 
@@ -65,18 +65,18 @@ fn retain_task<V: View>(ctx: &mut Ctx<'_, V>, id: TaskId) -> Result<bool, Stop> 
                 .and_then(decode_u64)
                 .ok_or_else(|| Fault::Inconsistent(format!("index of ended runs of task {id}")))?;
             if let Some(run) = ctx.find_run(RunId { task: id, number })? {
-                ctx.forget_run(&mut status, &run);
+                ctx.forget_run(&mut status, &run)?;
             }
         }
     }
     if status.finished_kept > 0 || status.failed_kept > 0 {
         // More runs than one step deletes: the task goes in a later one.
-        ctx.set_status(id, Some(&old), Some(&status));
+        ctx.set_status(id, Some(&old), Some(&status))?;
         return Ok(true);
     }
     let (from, to) = Key::ledger_of(id, 0);
     ctx.staged.delete_range(Table::Ledger, from, to);
-    ctx.set_status(id, Some(&old), Some(&status));
+    ctx.set_status(id, Some(&old), Some(&status))?;
     ctx.delete_task(id)?;
     Ok(true)
 }

@@ -37,18 +37,18 @@ pub(super) fn retry<V: View>(ctx: &mut Ctx<'_, V>, id: RunId) -> Result<Reply, S
     run.state = match place {
         Place::Ready => {
             insert(&mut status.live, id.number);
-            RunState::Ready
+            ctx.ready_or_blocked(&run)?
         }
         Place::Held => {
             insert(&mut status.held, id.number);
             RunState::Held
         }
     };
-    ctx.set_run(id, Some(&old_run), Some(&run));
+    ctx.set_run(id, Some(&old_run), Some(&run))?;
     status.failed = status.failed.saturating_sub(1);
     status.failed_kept = status.failed_kept.saturating_sub(1);
     ctx.settle(&mut status, None);
-    ctx.set_status(id.task, Some(&old), Some(&status));
+    ctx.set_status(id.task, Some(&old), Some(&status))?;
     Ok(Reply::Run {
         run: Some(id),
         task: id.task,

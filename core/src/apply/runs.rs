@@ -2,7 +2,7 @@
 
 use super::ctx::{Ctx, Stop};
 use super::index::outcome_of;
-use crate::command::{Effect, Fault, Reject};
+use crate::command::{Effect, Fault, MissedRange, Reject};
 use crate::ids::{RunId, TaskId, Token};
 use crate::limits;
 use crate::run::{Attempt, AttemptEnd, LedgerFact, Occurrence, Run, RunState};
@@ -26,7 +26,13 @@ pub(super) enum Place {
 
 impl<V: View> Ctx<'_, V> {
     /// Creates the next run of a task. The caller writes `status`.
-    pub(super) fn create_run(&mut self, task: TaskId, status: &mut TaskStatus, new: NewRun, place: Place) -> RunId {
+    pub(super) fn create_run(
+        &mut self,
+        task: TaskId,
+        status: &mut TaskStatus,
+        new: NewRun,
+        place: Place,
+    ) -> Result<RunId, Fault> {
         status.runs_created += 1;
         let id = RunId {
             task,
@@ -42,12 +48,15 @@ impl<V: View> Ctx<'_, V> {
                 RunState::Held
             }
         };
-        let run = Run {
+        let mut run = Run {
             id,
             generation: status.generation,
             occurrence: new.occurrence,
             scheduled_at: new.scheduled_at,
             priority: status.policy.priority,
+            namespace: status.namespace.clone(),
+            group: status.policy.group.clone(),
+            placement: status.policy.placement.clone(),
             params: new.params,
             state,
             cancelling: false,
@@ -64,8 +73,11 @@ impl<V: View> Ctx<'_, V> {
             output_tail: Vec::new(),
             stale_reports: 0,
         };
-        self.set_run(id, None, Some(&run));
-        id
+        if place == Place::Ready {
+            run.state = self.ready_or_blocked(&run)?;
+        }
+        self.set_run(id, None, Some(&run))?;
+        Ok(id)
     }
 
     /// Where a run asked for by hand goes under the overlap policy.
@@ -111,7 +123,7 @@ impl<V: View> Ctx<'_, V> {
         new.cancelling = false;
         new.reason = reason;
         new.ended_at = Some(self.now());
-        self.set_run(new.id, Some(old), Some(&new));
+        self.set_run(new.id, Some(old), Some(&new))?;
         status.live.retain(|number| *number != new.id.number);
         status.held.retain(|number| *number != new.id.number);
         match outcome_of(state) {
@@ -126,6 +138,16 @@ impl<V: View> Ctx<'_, V> {
         }
         self.release_held(status, new.id.task)?;
         self.settle(status, Some(state));
+        if status.kind != ScheduleKind::OneShot && status.dependents > 0 {
+            // A task that recurs does not end: whoever waits for it waits for its next run.
+            let ended = if state == RunState::Finished {
+                TaskState::Finished
+            } else {
+                TaskState::Failed
+            };
+            self.release_dependents(new.id.task, ended)?;
+            status.dependents = 0;
+        }
         self.prune(status, new.id.task)
     }
 
@@ -140,9 +162,9 @@ impl<V: View> Ctx<'_, V> {
             return Err(Fault::Inconsistent(format!("held run {id} has no record")));
         };
         let mut new = old.clone();
-        new.state = RunState::Ready;
+        new.state = self.ready_or_blocked(&new)?;
         status.live.push(number);
-        self.set_run(id, Some(&old), Some(&new));
+        self.set_run(id, Some(&old), Some(&new))?;
         Ok(())
     }
 
@@ -157,6 +179,7 @@ impl<V: View> Ctx<'_, V> {
             (false, NextRun::At(_) | NextRun::GaveUp { .. }, _) => TaskState::Queued,
             (false, NextRun::Never, ScheduleKind::Manual) => TaskState::Queued,
             (false, NextRun::Never, ScheduleKind::Periodic) => TaskState::Finished,
+            (false, NextRun::Never, ScheduleKind::OneShot) if !status.waits_for.is_empty() => TaskState::Queued,
             (false, NextRun::Never, ScheduleKind::OneShot) => match ended {
                 Some(RunState::Finished) => TaskState::Finished,
                 Some(_) | None => TaskState::Failed,
@@ -203,17 +226,18 @@ impl<V: View> Ctx<'_, V> {
         let Some(run) = self.find_run(RunId { task, number })? else {
             return Err(Fault::Inconsistent(format!("ended run {task}:{number} has no record")));
         };
-        self.forget_run(status, &run);
+        self.forget_run(status, &run)?;
         Ok(true)
     }
 
     /// Deletes an ended run's record. The caller writes `status`.
-    pub(super) fn forget_run(&mut self, status: &mut TaskStatus, run: &Run) {
-        self.set_run(run.id, Some(run), None);
+    pub(super) fn forget_run(&mut self, status: &mut TaskStatus, run: &Run) -> Result<(), Fault> {
+        self.set_run(run.id, Some(run), None)?;
         match outcome_of(run.state) {
             TaskOutcome::Finished => status.finished_kept = status.finished_kept.saturating_sub(1),
             TaskOutcome::Failed => status.failed_kept = status.failed_kept.saturating_sub(1),
         }
+        Ok(())
     }
 
     /// Asks for the end of a run: at once when nobody holds it, else by its worker. The caller writes `status`.
@@ -225,7 +249,7 @@ impl<V: View> Ctx<'_, V> {
             let mut new = old.clone();
             new.cancelling = true;
             new.reason = reason.to_owned();
-            self.set_run(old.id, Some(old), Some(&new));
+            self.set_run(old.id, Some(old), Some(&new))?;
         }
         self.effect(Effect::Kill {
             run: old.id,
@@ -248,6 +272,19 @@ impl<V: View> Ctx<'_, V> {
             }
         }
         Ok(())
+    }
+
+    /// Notes that occurrences get no run, for the same reason. The caller writes `status`.
+    pub(super) fn miss(&mut self, task: TaskId, status: &mut TaskStatus, range: &MissedRange) {
+        status.last_scheduled = status.last_scheduled.max(Some(range.last));
+        status.occurrences += range.count;
+        let fact = LedgerFact::Missed {
+            first: range.first,
+            last: range.last,
+            count: range.count,
+            reason: range.reason.clone(),
+        };
+        self.ledger(task, status, fact);
     }
 
     /// Notes that an occurrence gets no run. The caller writes `status`.

@@ -14,7 +14,7 @@ use crate::tables::{Key, Table, View, decode_run};
 ///
 /// Under another journal the old session stays until its lease is over: its processes may still run.
 pub(super) fn open<V: View>(ctx: &mut Ctx<'_, V>, session: Session, held: &[(RunId, Token)]) -> Result<Reply, Stop> {
-    let worker_key = session.worker.clone();
+    let (worker_key, bound) = (session.worker.clone(), session.bound);
     let current: Option<SessionId> = ctx.get(&Key::Worker(&worker_key), Kind::WorkerEntry)?;
     let rebound = match current {
         Some(id) => ctx
@@ -36,7 +36,7 @@ pub(super) fn open<V: View>(ctx: &mut Ctx<'_, V>, session: Session, held: &[(Run
             id
         }
         None => {
-            let id = SessionId(ctx.new_token());
+            let id = SessionId(bound);
             ctx.put(&Key::Session(id), Kind::Session, &session);
             ctx.put(&Key::Worker(&worker_key), Kind::WorkerEntry, &id);
             id
@@ -48,7 +48,11 @@ pub(super) fn open<V: View>(ctx: &mut Ctx<'_, V>, session: Session, held: &[(Run
         dispositions.push((*run, *token, disposition));
     }
     ctx.effect(Effect::WakeDispatcher);
-    Ok(Reply::Session { id, dispositions })
+    Ok(Reply::Session {
+        id,
+        bound,
+        dispositions,
+    })
 }
 
 fn dispose(run: Option<&Run>, token: Token, session: SessionId) -> Disposition {
@@ -75,8 +79,18 @@ fn dispose(run: Option<&Run>, token: Token, session: SessionId) -> Disposition {
 }
 
 /// Takes the runs of a session whose lease is over, in bounded steps; the session goes with the last of them.
-pub(super) fn expire<V: View>(ctx: &mut Ctx<'_, V>, id: SessionId) -> Result<Reply, Stop> {
+///
+/// A session that was opened again since the leader looked lives on: its worker was told to go on with what it holds.
+pub(super) fn expire<V: View>(ctx: &mut Ctx<'_, V>, id: SessionId, bound: Token) -> Result<Reply, Stop> {
     let mut session = live(ctx, id)?;
+    if session.bound != bound {
+        return Err(Reject::WrongState {
+            what: format!("session {id}"),
+            state: "opened again".into(),
+            expected: "its lease is that of the newer opening".into(),
+        }
+        .into());
+    }
     let (from, to) = Key::running_of(id);
     let held = ctx
         .staged
@@ -101,7 +115,7 @@ pub(super) fn expire<V: View>(ctx: &mut Ctx<'_, V>, id: SessionId) -> Result<Rep
             token,
             "the session of its worker expired",
         )?;
-        ctx.set_status(run.task, Some(&old_status), Some(&status));
+        ctx.set_status(run.task, Some(&old_status), Some(&status))?;
         count += 1;
     }
     if more {

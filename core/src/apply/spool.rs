@@ -62,7 +62,7 @@ fn carry_out<V: View>(ctx: &mut Ctx<'_, V>, op: &SpoolOp, next: NextRun) -> Resu
             let mut status = old.clone();
             let reason = format!("{}: {reject}", op.action.kind());
             ctx.ledger(id, &mut status, LedgerFact::DrainFailed { reason });
-            ctx.set_status(id, Some(&old), Some(&status));
+            ctx.set_status(id, Some(&old), Some(&status))?;
             Ok(())
         }
         Err(fault) => Err(fault),
@@ -73,11 +73,11 @@ fn enqueue<V: View>(ctx: &mut Ctx<'_, V>, id: TaskId, next: NextRun) -> Result<(
     let task = ctx.task(id)?;
     let old = ctx.status(id)?;
     let mut status = old.clone();
-    submit::queue(ctx, id, &mut status, &task.spec.schedule, next);
+    submit::queue(ctx, id, &mut status, &task.spec.schedule, next)?;
     if status.pause.is_none() {
         ctx.settle(&mut status, None);
     }
-    ctx.set_status(id, Some(&old), Some(&status));
+    ctx.set_status(id, Some(&old), Some(&status))?;
     Ok(())
 }
 
@@ -125,8 +125,12 @@ impl<V: View> Ctx<'_, V> {
         for (label, value) in &task.spec.labels {
             self.delete(&Key::Label(&task.spec.namespace, label, value, id));
         }
+        let mut waiting = status.clone();
+        if status.state != TaskState::Spooled {
+            self.stop_waiting(id, &mut waiting)?;
+        }
         self.delete(&Key::Task(id));
-        self.set_status(id, Some(&status), None);
+        self.set_status(id, Some(&status), None)?;
         Ok(())
     }
 }

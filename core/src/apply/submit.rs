@@ -3,12 +3,12 @@
 use super::ctx::{Ctx, Stop};
 use super::runs::{NewRun, Place};
 use crate::codec::Kind;
-use crate::command::{Effect, Reject, Reply, SpoolAction};
+use crate::command::{Effect, Fault, Reject, Reply, SpoolAction};
 use crate::ids::TaskId;
 use crate::run::Occurrence;
 use crate::schedule::Schedule;
 use crate::tables::{Key, View};
-use crate::task::{NextRun, ScheduleKind, Task, TaskSpec, TaskState, TaskStatus};
+use crate::task::{Ending, NextRun, ScheduleKind, Task, TaskSpec, TaskState, TaskStatus};
 
 pub(super) fn submit<V: View>(
     ctx: &mut Ctx<'_, V>,
@@ -34,12 +34,15 @@ pub(super) fn submit<V: View>(
         ctx.put_key(&Key::Label(&spec.namespace, label, value, id));
     }
     let mut status = new_status(spec, first);
+    if let Schedule::After { parents, on } = &spec.schedule {
+        ctx.find_parents(&mut status, parents, *on)?;
+    }
     if ctx.spooling() {
-        ctx.set_status(id, None, Some(&status));
+        ctx.set_status(id, None, Some(&status))?;
         ctx.spool(principal, SpoolAction::Enqueue(id));
     } else {
-        queue(ctx, id, &mut status, &spec.schedule, first);
-        ctx.set_status(id, None, Some(&status));
+        queue(ctx, id, &mut status, &spec.schedule, first)?;
+        ctx.set_status(id, None, Some(&status))?;
     }
     Ok(reply(id, spec.name.clone(), &status))
 }
@@ -50,6 +53,13 @@ fn new_status(spec: &TaskSpec, next: NextRun) -> TaskStatus {
         generation: 1,
         kind: ScheduleKind::of(&spec.schedule),
         policy: spec.policy.clone(),
+        bounds: spec.bounds.clone(),
+        namespace: spec.namespace.clone(),
+        occurrences: 0,
+        waits_for: Vec::new(),
+        waits_on: Ending::default(),
+        doomed: None,
+        dependents: 0,
         next,
         pause: None,
         last_scheduled: None,
@@ -72,22 +82,27 @@ pub(super) fn queue<V: View>(
     status: &mut TaskStatus,
     schedule: &Schedule,
     next: NextRun,
-) {
+) -> Result<(), Fault> {
     status.state = TaskState::Queued;
     status.next = next;
+    if matches!(schedule, Schedule::After { .. }) {
+        return ctx.wait_for_parents(id, status);
+    }
     // A pause set while it was in the spool holds it back; `resume` lets it go.
     if *schedule == Schedule::Now && status.pause.is_none() {
         let now = ctx.now();
         status.next = NextRun::Never;
         status.last_scheduled = Some(now);
+        status.occurrences += 1;
         let new = NewRun {
             occurrence: Occurrence::Scheduled,
             scheduled_at: now,
             params: Vec::new(),
         };
-        ctx.create_run(id, status, new, Place::Ready);
+        ctx.create_run(id, status, new, Place::Ready)?;
         status.state = TaskState::Running;
     }
+    Ok(())
 }
 
 /// The answer that shows a task.

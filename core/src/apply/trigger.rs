@@ -52,9 +52,9 @@ pub(super) fn trigger_now<V: View>(
         scheduled_at: ctx.now(),
         params: params.to_vec(),
     };
-    let run = ctx.create_run(id, &mut status, new, place);
+    let run = ctx.create_run(id, &mut status, new, place)?;
     ctx.settle(&mut status, None);
-    ctx.set_status(id, Some(&old), Some(&status));
+    ctx.set_status(id, Some(&old), Some(&status))?;
     Ok(Reply::Run {
         run: Some(run),
         task: id,

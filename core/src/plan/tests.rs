@@ -1,7 +1,7 @@
 use super::*;
 use crate::ids::Token;
 use crate::schedule::Zones;
-use crate::task::{Policy, ScheduleKind, TaskState};
+use crate::task::{Bounds, Ending, Jitter, Policy, ScheduleKind, TaskState};
 
 struct NoZones;
 impl Zones for NoZones {
@@ -20,6 +20,13 @@ fn status(kind: ScheduleKind, cursor: Timestamp, policy: Policy) -> TaskStatus {
         generation: 4,
         kind,
         policy,
+        bounds: Bounds::default(),
+        namespace: "default".into(),
+        occurrences: 0,
+        waits_for: vec![],
+        waits_on: Ending::default(),
+        doomed: None,
+        dependents: 0,
         next: NextRun::At(cursor),
         pause: None,
         last_scheduled: None,
@@ -215,29 +222,15 @@ fn runs_are_spread_to_the_least_loaded() {
         task: TaskId(n),
         number: 1,
     };
-    let rooms = [
-        Room {
-            session: session(1),
-            free: 2,
-            busy: 5,
-        },
-        Room {
-            session: session(2),
-            free: 3,
-            busy: 0,
-        },
-        Room {
-            session: session(3),
-            free: 0,
-            busy: 0,
-        },
-        Room {
-            session: session(4),
-            free: 1,
-            busy: 1,
-        },
-    ];
-    let ready: Vec<RunId> = (1..=9).map(run).collect();
+    let room = |n, free, busy| Room {
+        session: session(n),
+        free,
+        busy,
+        worker: "w".into(),
+        labels: Arc::default(),
+    };
+    let rooms = [room(1, 2, 5), room(2, 3, 0), room(3, 0, 0), room(4, 1, 1)];
+    let ready: Vec<Candidate> = (1..=9).map(|n| Candidate::anywhere(run(n))).collect();
     let items = plan_assign(&ready, &rooms);
     let to: Vec<u64> = items.iter().map(|item| item.session.0.index).collect();
     assert_eq!(to, [2, 2, 4, 2, 1, 1], "room for six");
@@ -247,4 +240,188 @@ fn runs_are_spread_to_the_least_loaded() {
         "in their order"
     );
     assert!(plan_assign(&ready, &[]).is_empty());
+}
+
+#[test]
+fn runs_go_where_their_labels_say() {
+    let labels = |text: &str| -> BTreeMap<String, String> {
+        let pair = |pair: &str| {
+            pair.split_once('=')
+                .map(|(label, value)| (label.to_owned(), value.to_owned()))
+        };
+        text.split_whitespace().filter_map(pair).collect()
+    };
+    let room = |n, busy, worker: &str, has: &str| Room {
+        session: SessionId(Token { index: n, position: 0 }),
+        free: 2,
+        busy,
+        worker: worker.into(),
+        labels: Arc::new(labels(has)),
+    };
+    let rooms = [
+        room(1, 0, "a", "zone=x"),
+        room(2, 5, "b", "zone=y gpu=yes"),
+        room(3, 9, "c", "zone=x gpu=yes"),
+    ];
+    // require, prefer, avoid -> session, or nothing.
+    let rows = [
+        ("", "", "", Some(1)),
+        ("gpu=yes", "", "", Some(2)),
+        ("gpu=yes", "zone=x", "", Some(3)),
+        ("gpu=no", "", "", None),
+        ("", "", "a", Some(2)),
+        // It is better to go back than to wait.
+        ("zone=x gpu=yes", "", "c", Some(3)),
+        ("", "zone=x", "a", Some(3)),
+    ];
+    for (require, prefer, avoid, expected) in rows {
+        let candidate = Candidate {
+            run: RunId {
+                task: TaskId(1),
+                number: 1,
+            },
+            placement: Placement {
+                require: labels(require),
+                prefer: labels(prefer),
+            },
+            avoid: (!avoid.is_empty()).then(|| avoid.to_owned()),
+        };
+        let items = plan_assign(&[candidate], &rooms);
+        let to = items.first().map(|item| item.session.0.index);
+        assert_eq!(to, expected, "require {require:?}, prefer {prefer:?}, avoid {avoid:?}");
+    }
+    // One that nobody may take is not in the way of the next, and room that is taken is taken.
+    let gpu = |n| Candidate {
+        placement: Placement {
+            require: labels("gpu=yes zone=y"),
+            prefer: BTreeMap::new(),
+        },
+        ..Candidate::anywhere(RunId {
+            task: TaskId(n),
+            number: 1,
+        })
+    };
+    let ready = [
+        gpu(1),
+        gpu(2),
+        gpu(3),
+        Candidate::anywhere(RunId {
+            task: TaskId(4),
+            number: 1,
+        }),
+    ];
+    let placed: Vec<(u64, u64)> = plan_assign(&ready, &rooms)
+        .iter()
+        .map(|item| (item.run.task.0, item.session.0.index))
+        .collect();
+    assert_eq!(placed, [(1, 2), (2, 2), (4, 1)]);
+}
+
+#[test]
+fn bounds_cut_a_schedule_down() {
+    let bounds = Bounds {
+        not_before: Some(t(95)),
+        until: Some(t(120)),
+        ..Bounds::default()
+    };
+    let recurrence = every(10).1.within(&bounds);
+    assert_eq!(recurrence.first_from(t(0)), Next::At(t(100)));
+    assert_eq!(recurrence.next_after(t(110)), Next::At(t(120)));
+    assert_eq!(recurrence.next_after(t(120)), Next::Exhausted);
+    assert_eq!(recurrence.count_in(t(0), t(1000), 99), 3);
+    assert_eq!(recurrence.latest_in(t(0), t(1000)), Some(t(120)));
+}
+
+#[test]
+fn a_count_ends_a_schedule_whether_its_occurrences_run_or_not() {
+    let (_, recurrence) = every(10);
+    // count, decided before, now -> runs, missed, next; the cursor is at 100, the policy keeps the latest.
+    type Row = (u64, u64, i64, Vec<i64>, Option<(i64, i64, u64)>, Option<i64>);
+    let rows: Vec<Row> = vec![
+        (3, 0, 100, vec![100], None, Some(110)),
+        (3, 2, 100, vec![100], None, None),
+        (3, 1, 114, vec![100, 110], None, None),
+        (3, 1, 109, vec![100], None, Some(110)),
+        // An outage: 100 to 120 are all there ever will be.
+        (3, 0, 500, vec![120], Some((100, 110, 2)), None),
+    ];
+    for (count, decided, now, runs, missed, next) in rows {
+        let mut status = status(ScheduleKind::Periodic, t(100), Policy::default());
+        status.bounds.count = Some(count);
+        status.occurrences = decided;
+        let item = plan_fire(TaskId(1), &status, &recurrence, t(now)).expect("due");
+        let range = item
+            .missed
+            .as_ref()
+            .map(|m| (m.first.as_millis() / 1000, m.last.as_millis() / 1000, m.count));
+        let shown = match item.next {
+            NextRun::At(at) => Some(at.as_millis() / 1000),
+            _ => None,
+        };
+        assert_eq!(
+            (seconds(&item.runs), range, shown),
+            (runs, missed, next),
+            "count {count}, {decided} before, {now}"
+        );
+    }
+}
+
+#[test]
+fn jitter_puts_off_by_the_same_every_time_and_keeps_the_order() {
+    for (ms, seed) in [(1, 1), (2_000, 2), (9_999, 3), (10_000, 4), (600_000, 5)] {
+        let bounds = Bounds {
+            jitter: Some(Jitter { ms, seed }),
+            ..Bounds::default()
+        };
+        let (plain, put_off) = (every(10).1, every(10).1.within(&bounds));
+        let (mut at, mut nominal, mut delays) = (t(-1), t(-1), std::collections::BTreeSet::new());
+        for _ in 0..200 {
+            (at, nominal) = match (put_off.next_after(at), plain.next_after(nominal)) {
+                (Next::At(at), Next::At(nominal)) => (at, nominal),
+                other => panic!("{other:?}"),
+            };
+            let delay = at.millis_since(nominal);
+            assert!((0..ms.min(10_000) as i64).contains(&delay), "{delay} of {ms}");
+            // Found again from any instant before it.
+            assert_eq!(put_off.next_after(at.plus_millis(-1)), Next::At(at));
+            delays.insert(delay);
+        }
+        assert!(
+            ms == 1 || delays.len() > 50,
+            "{} different delays of up to {ms}",
+            delays.len()
+        );
+    }
+}
+
+#[test]
+fn a_pause_leaves_a_range_in_the_ledger() {
+    let mut status = status(ScheduleKind::Periodic, t(100), Policy::default());
+    let (_, recurrence) = every(10);
+    assert_eq!(paused_range(&status, &recurrence, t(131)), None, "not paused");
+    status.pause = Some(crate::task::Pause {
+        note: "repairs".into(),
+        until: None,
+        since: t(95),
+    });
+    let range = paused_range(&status, &recurrence, t(131)).expect("a range");
+    assert_eq!((range.first, range.last, range.count), (t(100), t(130), 4));
+    assert_eq!(range.reason, "paused: repairs");
+    assert_eq!(paused_range(&status, &recurrence, t(99)), None, "nothing was due");
+}
+
+#[test]
+fn a_backfill_takes_what_lies_in_its_range() {
+    let (_, recurrence) = every(10);
+    let plan = |from, to, now| plan_backfill(&recurrence, t(from), t(to), t(now)).map(|times| seconds(&times));
+    assert_eq!(plan(100, 120, 500), Ok(vec![100, 110, 120]));
+    for (from, to, now, problem) in [
+        (100, 600, 500, "after now"),
+        (120, 100, 500, "after the end"),
+        (101, 109, 500, "no occurrence"),
+        (0, 20_000, 30_000, "more than 1000"),
+    ] {
+        let refused = plan(from, to, now).expect_err("refused").to_string();
+        assert!(refused.contains(problem), "{refused}");
+    }
 }

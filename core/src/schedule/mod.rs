@@ -22,6 +22,7 @@ mod zone;
 pub use duration::{format_duration, parse_duration};
 pub use error::ScheduleError;
 
+use crate::task::{Bounds, Ending, Jitter, TaskRef};
 use crate::time::Timestamp;
 use cron::Cron;
 use rule::{Rule, RuleSet};
@@ -87,6 +88,13 @@ pub enum Schedule {
     },
     /// Only when triggered.
     Manual,
+    /// Once, when other tasks have ended.
+    After {
+        /// All of these.
+        parents: Vec<TaskRef>,
+        /// And so.
+        on: Ending,
+    },
 }
 
 /// What happens to a wall-clock occurrence that falls into a gap of the local clock.
@@ -134,6 +142,9 @@ impl Next {
 #[derive(Clone, Debug)]
 pub struct Recurrence {
     kind: Kind,
+    not_before: Timestamp,
+    until: Timestamp,
+    jitter: Option<Jitter>,
 }
 
 #[derive(Clone, Debug)]
@@ -167,7 +178,7 @@ impl Recurrence {
                 every_ms: checked_interval(*every_ms)?,
                 anchor: *anchor,
             },
-            Schedule::Manual => Kind::Manual,
+            Schedule::Manual | Schedule::After { .. } => Kind::Manual,
             Schedule::Cron { expr, zone, dst } => {
                 let zone = Zone::find(zone, zones)?;
                 match Cron::read(expr, hash_key)? {
@@ -199,11 +210,73 @@ impl Recurrence {
                 Kind::Rules(Arc::new(RuleSet::new(rules, rdates, exdates, zone, *dst)))
             }
         };
-        Ok(Self { kind })
+        Ok(Self {
+            kind,
+            not_before: Timestamp::MIN,
+            until: Timestamp::MAX,
+            jitter: None,
+        })
+    }
+
+    /// Cuts the schedule down to a task's bounds. They hold for schedules that recur: a one-shot has an instant of its own.
+    #[must_use]
+    pub fn within(mut self, bounds: &Bounds) -> Self {
+        if self.is_periodic() {
+            self.not_before = bounds.not_before.unwrap_or(self.not_before);
+            self.jitter = bounds.jitter;
+            self = self.ending(bounds.until.unwrap_or(Timestamp::MAX));
+        }
+        self
+    }
+
+    /// Cuts off what comes after an instant.
+    #[must_use]
+    pub fn ending(mut self, until: Timestamp) -> Self {
+        self.until = self.until.min(until);
+        self
     }
 
     /// Returns the first occurrence strictly after `after`.
     pub fn next_after(&self, after: Timestamp) -> Next {
+        let after = after.max(self.not_before.plus_millis(-1));
+        let next = match self.jitter {
+            None => self.nominal_after(after),
+            Some(jitter) => self.put_off_after(jitter, after),
+        };
+        match next {
+            Next::At(at) if at > self.until => Next::Exhausted,
+            Next::GaveUp { searched_until } if searched_until >= self.until => Next::Exhausted,
+            next => next,
+        }
+    }
+
+    /// Searches among occurrences that are put off: the one before `after` may be put off to a time after it.
+    fn put_off_after(&self, jitter: Jitter, after: Timestamp) -> Next {
+        let reach = i64::try_from(jitter.ms).unwrap_or(i64::MAX);
+        let nominal = |after| self.nominal_after(after);
+        if let Some(before) = latest(nominal, after.plus_millis(1 - reach), after.plus_millis(1)) {
+            let at = self.put_off(jitter, before);
+            if at > after {
+                return Next::At(at);
+            }
+        }
+        match self.nominal_after(after) {
+            Next::At(at) => Next::At(self.put_off(jitter, at)),
+            next => next,
+        }
+    }
+
+    fn put_off(&self, jitter: Jitter, nominal: Timestamp) -> Timestamp {
+        let most = match self.nominal_after(nominal) {
+            Next::At(next) => jitter.ms.min(next.millis_since(nominal).unsigned_abs()),
+            Next::Exhausted | Next::GaveUp { .. } => jitter.ms,
+        };
+        let delay = mix(jitter.seed ^ nominal.as_millis().unsigned_abs()) % most.max(1);
+        nominal.plus_millis(i64::try_from(delay).unwrap_or(i64::MAX))
+    }
+
+    /// Returns the first occurrence of the schedule itself strictly after `after`.
+    fn nominal_after(&self, after: Timestamp) -> Next {
         match &self.kind {
             Kind::AfterAcceptance { .. } | Kind::Manual => Next::Exhausted,
             Kind::Once(at) if *at > after => Next::At(*at),
@@ -248,20 +321,33 @@ impl Recurrence {
 
     /// Returns the last occurrence at or after `from` and before `to`, at the cost of some forty searches.
     pub fn latest_in(&self, from: Timestamp, to: Timestamp) -> Option<Timestamp> {
-        let within = |after: Timestamp| self.next_after(after).at().filter(|at| *at < to);
-        let mut low = from.plus_millis(-1);
-        let mut latest = within(low)?;
-        let mut high = to;
-        // An occurrence lies after `low` and none from `high` on.
-        while high.millis_since(low) > 1 {
-            let middle = low.plus_millis(high.millis_since(low) / 2);
-            match within(middle) {
-                Some(at) => (low, latest) = (at.plus_millis(-1).max(middle), at),
-                None => high = middle,
-            }
-        }
-        Some(latest)
+        latest(|after| self.next_after(after), from, to)
     }
+}
+
+/// Returns the last occurrence at or after `from` and before `to`, by bisection.
+fn latest(next_after: impl Fn(Timestamp) -> Next, from: Timestamp, to: Timestamp) -> Option<Timestamp> {
+    let within = |after: Timestamp| next_after(after).at().filter(|at| *at < to);
+    let mut low = from.plus_millis(-1);
+    let mut latest = within(low)?;
+    let mut high = to;
+    // An occurrence lies after `low` and none from `high` on.
+    while high.millis_since(low) > 1 {
+        let middle = low.plus_millis(high.millis_since(low) / 2);
+        match within(middle) {
+            Some(at) => (low, latest) = (at.plus_millis(-1).max(middle), at),
+            None => high = middle,
+        }
+    }
+    Some(latest)
+}
+
+/// The finalizer of SplitMix64 (Steele, Lea, Flood 2014): spreads every bit of its argument over all of its result.
+fn mix(bits: u64) -> u64 {
+    let mut z = bits.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
 }
 
 /// Compiles each RRULE.
@@ -419,6 +505,13 @@ impl fmt::Display for Schedule {
                 write_zone(f, zone, *dst)
             }
             Schedule::Manual => f.write_str("manual"),
+            Schedule::After { parents, on } => {
+                f.write_str("after ")?;
+                for (i, parent) in parents.iter().enumerate() {
+                    write!(f, "{}{parent}", if i == 0 { "" } else { "," })?;
+                }
+                write!(f, " on {}", on.as_str())
+            }
         }
     }
 }

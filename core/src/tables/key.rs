@@ -36,8 +36,9 @@ pub enum Key<'a> {
     Spool(u64),
     /// Something with a due time.
     Waiting(Timestamp, Waiting),
-    /// A due run: higher priority first, then older, then by id.
-    Ready(i8, Timestamp, RunId),
+    /// A due run, by the part of the list it belongs in (see [`crate::run::Run::class`]); there higher priority first, then older, then by
+    /// id.
+    Ready(u64, i8, Timestamp, RunId),
     /// A run held by a session.
     Running(SessionId, RunId),
     /// A lost run.
@@ -54,6 +55,12 @@ pub enum Key<'a> {
     Name(&'a str, &'a str),
     /// A label of a task.
     Label(&'a str, &'a str, &'a str, TaskId),
+    /// The room taken in a group, by namespace and name.
+    Group(&'a str, &'a str),
+    /// A run that waits for room in a group, in the order of the ready list.
+    Blocked(&'a str, &'a str, i8, Timestamp, RunId),
+    /// A task that waits for the end of another: first the one that ends, then the one that waits.
+    Dependent(TaskId, TaskId),
     /// A session.
     Session(SessionId),
     /// The current session of a worker.
@@ -91,6 +98,20 @@ fn text(out: &mut Vec<u8>, s: &str) {
     out.push(0);
 }
 
+/// Appends what the ready list is ordered by.
+fn order(out: &mut Vec<u8>, priority: i8, due: Timestamp, id: RunId) {
+    // Higher priority sorts first: -128..=127 becomes 255..=0.
+    out.push((127 - i16::from(priority)) as u8);
+    out.extend_from_slice(&time(due));
+    run(out, id);
+}
+
+fn blocked(out: &mut Vec<u8>, namespace: &str, name: &str) {
+    out.push(TAG_BLOCKED);
+    text(out, namespace);
+    text(out, name);
+}
+
 const TAG_RUNNING: u8 = 1;
 const TAG_LOST: u8 = 2;
 const TAG_ENDED: u8 = 1;
@@ -98,6 +119,9 @@ const TAG_ENDED_OF_TASK: u8 = 2;
 const TAG_ENDED_TASK: u8 = 3;
 const TAG_WAITING_TASK: u8 = 1;
 const TAG_WAITING_RUN: u8 = 2;
+const TAG_GROUP: u8 = 1;
+const TAG_BLOCKED: u8 = 2;
+const TAG_DEPENDENT: u8 = 3;
 const TAG_SESSION: u8 = 1;
 const TAG_WORKER: u8 = 2;
 const TAG_CLIENT_REQUEST: u8 = 1;
@@ -119,6 +143,7 @@ impl Key<'_> {
             Key::Ledger(..) => Table::Ledger,
             Key::Name(..) => Table::Names,
             Key::Label(..) => Table::Labels,
+            Key::Group(..) | Key::Blocked(..) | Key::Dependent(..) => Table::Groups,
             Key::Session(_) | Key::Worker(_) => Table::Sessions,
             Key::Request(_) | Key::CallerKeyExpiry(..) => Table::Requests,
             Key::Meta => Table::Meta,
@@ -145,11 +170,9 @@ impl Key<'_> {
                     }
                 }
             }
-            Key::Ready(priority, due, id) => {
-                // Higher priority sorts first: -128..=127 becomes 255..=0.
-                out.push((127 - i16::from(priority)) as u8);
-                out.extend_from_slice(&time(due));
-                run(&mut out, id);
+            Key::Ready(class, priority, due, id) => {
+                out.extend_from_slice(&class.to_be_bytes());
+                order(&mut out, priority, due, id);
             }
             Key::Running(holder, id) => {
                 out.push(TAG_RUNNING);
@@ -190,6 +213,20 @@ impl Key<'_> {
                 text(&mut out, label);
                 text(&mut out, value);
                 out.extend_from_slice(&task.0.to_be_bytes());
+            }
+            Key::Group(namespace, name) => {
+                out.push(TAG_GROUP);
+                text(&mut out, namespace);
+                text(&mut out, name);
+            }
+            Key::Blocked(namespace, name, priority, due, id) => {
+                blocked(&mut out, namespace, name);
+                order(&mut out, priority, due, id);
+            }
+            Key::Dependent(parent, child) => {
+                out.push(TAG_DEPENDENT);
+                out.extend_from_slice(&parent.0.to_be_bytes());
+                out.extend_from_slice(&child.0.to_be_bytes());
             }
             Key::Session(id) => {
                 out.push(TAG_SESSION);
@@ -295,6 +332,48 @@ impl Key<'_> {
         )
     }
 
+    /// Returns the range of one part of the ready list.
+    pub fn ready_of(class: u64) -> (Vec<u8>, Vec<u8>) {
+        let to = match class.checked_add(1) {
+            Some(next) => next.to_be_bytes().to_vec(),
+            None => vec![0xff; 9],
+        };
+        (class.to_be_bytes().to_vec(), to)
+    }
+
+    /// Returns the range of all runs that wait for room in a group.
+    pub fn blocked_of(namespace: &str, name: &str) -> (Vec<u8>, Vec<u8>) {
+        let mut from = Vec::with_capacity(64);
+        blocked(&mut from, namespace, name);
+        let mut to = from.clone();
+        // The prefix ends with a terminator, 0: what begins with it lies before the same prefix with 1.
+        to.pop();
+        to.push(1);
+        (from, to)
+    }
+
+    /// Whether a key is that of a run that waits for room.
+    pub fn is_blocked(key: &[u8]) -> bool {
+        key.first() == Some(&TAG_BLOCKED)
+    }
+
+    /// Returns the range of all tasks that wait for the end of a task.
+    pub fn dependents_of(parent: TaskId) -> (Vec<u8>, Vec<u8>) {
+        let mut to = vec![TAG_DEPENDENT];
+        to.extend_from_slice(&(parent.0 + 1).to_be_bytes());
+        (Key::Dependent(parent, TaskId(0)).encode(), to)
+    }
+
+    /// Returns the range of all tasks that wait for others.
+    pub fn dependents_all() -> (Vec<u8>, Vec<u8>) {
+        (vec![TAG_DEPENDENT], vec![TAG_DEPENDENT + 1])
+    }
+
+    /// Returns the range of the room taken in all groups.
+    pub fn groups() -> (Vec<u8>, Vec<u8>) {
+        (vec![TAG_GROUP], vec![TAG_GROUP + 1])
+    }
+
     /// Returns the range of all sessions.
     pub fn sessions() -> (Vec<u8>, Vec<u8>) {
         (vec![TAG_SESSION], vec![TAG_SESSION + 1])
@@ -364,12 +443,13 @@ pub fn decode_waiting(key: &[u8]) -> Option<(Timestamp, Waiting)> {
     Some((due, what))
 }
 
-/// Reads a key of the ready list.
-pub fn decode_ready(key: &[u8]) -> Option<(i8, Timestamp, RunId)> {
-    if key.len() != 25 {
+/// Reads a key of the ready list: its part, then what it is ordered by.
+pub fn decode_ready(key: &[u8]) -> Option<(u64, i8, Timestamp, RunId)> {
+    if key.len() != 33 {
         return None;
     }
-    Some(((127 - i16::from(key[0])) as i8, time_at(key, 1)?, run_at(key, 9)?))
+    let priority = (127 - i16::from(key[8])) as i8;
+    Some((u64_at(key, 0)?, priority, time_at(key, 9)?, run_at(key, 17)?))
 }
 
 /// Reads the end time and the run of a key of the finished or failed index.
@@ -380,7 +460,7 @@ pub fn decode_ended(key: &[u8]) -> Option<(Timestamp, RunId)> {
     Some((time_at(key, 2)?, run_at(key, 10)?))
 }
 
-/// Reads the task at the end of a key (`Label`, `EndedTask`).
+/// Reads the task at the end of a key (`Label`, `EndedTask`, `Dependent`).
 pub fn decode_label_task(key: &[u8]) -> Option<TaskId> {
     Some(TaskId(u64_at(key, key.len().checked_sub(8)?)?))
 }
@@ -412,12 +492,13 @@ mod tests {
     fn keys_sort_by_meaning() {
         let t = Timestamp::from_millis;
         let ready = [
-            Key::Ready(100, t(5), rid(9, 1)),
-            Key::Ready(0, t(-5), rid(9, 1)),
-            Key::Ready(0, t(3), rid(1, 1)),
-            Key::Ready(0, t(3), rid(1, 2)),
-            Key::Ready(0, t(4), rid(1, 1)),
-            Key::Ready(-100, t(0), rid(1, 1)),
+            Key::Ready(0, 100, t(5), rid(9, 1)),
+            Key::Ready(0, 0, t(-5), rid(9, 1)),
+            Key::Ready(0, 0, t(3), rid(1, 1)),
+            Key::Ready(0, 0, t(3), rid(1, 2)),
+            Key::Ready(0, 0, t(4), rid(1, 1)),
+            Key::Ready(0, -100, t(0), rid(1, 1)),
+            Key::Ready(1, 100, t(0), rid(1, 1)),
         ];
         let bytes: Vec<_> = ready.iter().map(Key::encode).collect();
         assert!(bytes.is_sorted(), "{bytes:?}");
@@ -436,8 +517,17 @@ mod tests {
     #[test]
     fn keys_read_back() {
         let t = Timestamp::from_millis(-77);
-        let key = Key::Ready(-100, t, rid(3, 4)).encode();
-        assert_eq!(decode_ready(&key), Some((-100, t, rid(3, 4))));
+        let key = Key::Ready(7, -100, t, rid(3, 4)).encode();
+        assert_eq!(decode_ready(&key), Some((7, -100, t, rid(3, 4))));
+        let (from, to) = Key::ready_of(7);
+        assert!(from <= key && key < to);
+        let key = Key::Blocked("n", "g", 0, t, rid(3, 4)).encode();
+        let (from, to) = Key::blocked_of("n", "g");
+        assert!(from <= key && key < to && decode_run(&key) == Some(rid(3, 4)));
+        let other = Key::Blocked("n", "gg", 0, t, rid(3, 4)).encode();
+        assert!(!(from <= other && other < to));
+        let key = Key::Dependent(TaskId(3), TaskId(4)).encode();
+        assert_eq!(decode_label_task(&key), Some(TaskId(4)));
         let key = Key::Waiting(t, Waiting::Run(rid(3, 4))).encode();
         assert_eq!(decode_waiting(&key), Some((t, Waiting::Run(rid(3, 4)))));
         let key = Key::Ended(TaskOutcome::Failed, t, rid(3, 4)).encode();

@@ -46,6 +46,8 @@ pub enum Table {
     Labels,
     /// Sessions by id, and the current session of each worker.
     Sessions,
+    /// Room taken in groups, runs that wait for it, and tasks that wait for other tasks.
+    Groups,
     /// Remembered answers, by time.
     Requests,
     /// Counters and switches.
@@ -54,7 +56,7 @@ pub enum Table {
 
 impl Table {
     /// Every table, in the order of their numbers.
-    pub const ALL: [Table; 14] = [
+    pub const ALL: [Table; 15] = [
         Table::Tasks,
         Table::Status,
         Table::Runs,
@@ -67,6 +69,7 @@ impl Table {
         Table::Names,
         Table::Labels,
         Table::Sessions,
+        Table::Groups,
         Table::Requests,
         Table::Meta,
     ];
@@ -86,6 +89,7 @@ impl Table {
             Table::Names => "names",
             Table::Labels => "labels",
             Table::Sessions => "sessions",
+            Table::Groups => "groups",
             Table::Requests => "requests",
             Table::Meta => "meta",
         }
@@ -126,6 +130,15 @@ impl<V: View + ?Sized> View for &V {
     fn scan_back(&self, table: Table, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Pair>, Fault> {
         (**self).scan_back(table, from, to, limit)
     }
+}
+
+/// How much room of a group is taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct GroupRoom {
+    /// Runs that are ready or under way.
+    pub taken: u64,
+    /// Runs that wait for room.
+    pub blocked: u64,
 }
 
 /// Counters and switches of the whole scheduler: one record, at most one write per batch.

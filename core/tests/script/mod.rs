@@ -11,7 +11,8 @@ use sched_core::run::{RunResult, Verdict};
 use sched_core::schedule::Schedule;
 use sched_core::tables::{Key, MemTables, Meta, Staged, Table, View, decode_run, decode_task};
 use sched_core::task::{
-    Action, Delivery, Missed, NextRun, Overlap, Policy, Task, TaskRef, TaskSpec, TaskStatus, Tries,
+    Action, Bounds, Delivery, Ending, Group, Missed, NextRun, Overlap, Policy, Task, TaskRef, TaskSpec, TaskStatus,
+    Tries,
 };
 use sched_core::{Command, Entry, Item, Reply, RequestKey, RunId, SessionId, TaskId, Timestamp, Token};
 use show::{show_effect, show_next, show_reply, show_state};
@@ -105,6 +106,16 @@ fn schedule(line: &Line<'_>) -> Schedule {
             every_ms: every,
             anchor: Timestamp::EPOCH,
         }
+    } else if let Some(parents) = line.options.get("after") {
+        let on = match line.options.get("on") {
+            None | Some(&"success") => Ending::Success,
+            Some(&"failure") => Ending::Failure,
+            Some(_) => Ending::Any,
+        };
+        Schedule::After {
+            parents: parents.split(',').map(task_ref).collect(),
+            on,
+        }
     } else if line.has("manual") {
         Schedule::Manual
     } else {
@@ -142,8 +153,38 @@ fn policy(line: &Line<'_>) -> Policy {
     if line.has("at-most-once") {
         policy.delivery = Some(Delivery::AtMostOnce);
     }
+    if let Some((name, limit)) = line.options.get("group").and_then(|group| group.split_once(':')) {
+        policy.group = Some(Group {
+            name: name.into(),
+            limit: limit.parse().expect("limit"),
+        });
+    }
+    policy.placement.require = labels(line, "require");
+    policy.placement.prefer = labels(line, "prefer");
     policy.missed = Missed::Latest;
     policy
+}
+
+fn labels(line: &Line<'_>, key: &str) -> BTreeMap<String, String> {
+    let pairs = line
+        .options
+        .get(key)
+        .map(|pairs| pairs.split(','))
+        .into_iter()
+        .flatten();
+    let pair = |pair: &str| {
+        pair.split_once(':')
+            .map(|(label, value)| (label.to_owned(), value.to_owned()))
+    };
+    pairs.filter_map(pair).collect()
+}
+
+fn bounds(line: &Line<'_>) -> Bounds {
+    Bounds {
+        expires: line.options.get("expires").map(|at| ms(at)),
+        count: line.number("count"),
+        ..Bounds::default()
+    }
 }
 
 impl Machine {
@@ -180,6 +221,7 @@ impl Machine {
                 "old-leader" => stale_term = true,
                 "show" => self.show(&mut out),
                 "ledger" => self.ledger(&mut out, line.plain[0]),
+                "explain" => self.explain(&mut out, line.plain[0]),
                 _ => {
                     workers.push((line.verb == "open").then(|| line.plain[0].to_owned()));
                     batch.push(self.item(&line));
@@ -234,6 +276,13 @@ impl Machine {
             .sessions
             .get(worker)
             .unwrap_or_else(|| panic!("worker {worker} has no session"))
+    }
+
+    /// The newest opening of a session that exists.
+    fn bound(&self, session: SessionId) -> Token {
+        let record: Option<sched_core::session::Session> =
+            read_record(&self.tables, &Key::Session(session), Kind::Session).expect("readable");
+        record.map_or(session.0, |session| session.bound)
     }
 
     /// The token a line names, or the run's current one.
@@ -308,6 +357,13 @@ impl Machine {
                 task: nth_task(),
                 generation,
                 next: next(line.options.get("next")),
+                paused: line.options.get("paused").map(|range| missed_range(range)),
+            },
+            "backfill" => Command::Backfill {
+                task: nth_task(),
+                generation,
+                times: times(line, "times"),
+                at_once: line.has("at-once"),
             },
             "clear-spool" => Command::ClearSpool {
                 upto: line.number("upto").unwrap_or(u64::MAX),
@@ -364,16 +420,21 @@ impl Machine {
                 journal: line.number("journal").unwrap_or(1).into(),
                 node: None,
                 slots: 4,
-                labels: BTreeMap::new(),
+                labels: labels(line, "labels"),
                 held: line.plain[1..]
                     .iter()
                     .map(|held| held.split_once('@').expect("RUN@TOKEN"))
                     .map(|(run, held)| (run_id(run), token(held)))
                     .collect(),
             },
-            "expire" => Command::SessionExpire {
-                session: self.session(word(0)),
-            },
+            "expire" => {
+                let session = self.session(word(0));
+                let bound = match line.options.get("bound") {
+                    Some(word) => token(word),
+                    None => self.bound(session),
+                };
+                Command::SessionExpire { session, bound }
+            }
             "close" => Command::SessionClose {
                 session: self.session(word(0)),
             },
@@ -486,6 +547,16 @@ impl Machine {
         );
     }
 
+    fn explain(&self, out: &mut String, what: &str) {
+        let lines = match what.parse::<RunId>() {
+            Ok(run) => sched_core::explain::run(&self.tables, run),
+            Err(_) => sched_core::explain::task(&self.tables, TaskId(what.parse().expect("task id"))),
+        };
+        for line in lines.expect("readable").unwrap_or_else(|| vec!["there is none".into()]) {
+            let _ = writeln!(out, "  {line}");
+        }
+    }
+
     fn ledger(&self, out: &mut String, id: &str) {
         let (from, to) = Key::ledger_of(TaskId(id.parse().expect("task id")), 0);
         for (_, value) in self.tables.scan(Table::Ledger, &from, &to, 1000).expect("readable") {
@@ -520,6 +591,7 @@ fn submit(line: &Line<'_>, name: &str) -> Command {
             payload: Vec::new(),
         },
         policy: policy(line),
+        bounds: bounds(line),
     };
     Command::Submit {
         spec: Box::new(spec),
@@ -535,24 +607,25 @@ fn drain_item(word: &str) -> DrainItem {
     }
 }
 
+fn times(line: &Line<'_>, key: &str) -> Vec<Timestamp> {
+    let list = line.options.get(key).map(|list| list.split(','));
+    list.into_iter().flatten().map(ms).collect()
+}
+
+fn missed_range(text: &str) -> MissedRange {
+    let (range, count) = text.split_once('/').expect("FIRST..LAST/COUNT");
+    let (first, last) = range.split_once("..").expect("FIRST..LAST");
+    MissedRange {
+        first: ms(first),
+        last: ms(last),
+        count: count.parse().expect("count"),
+        reason: "test".into(),
+    }
+}
+
 fn fire_item(line: &Line<'_>, task: &str, generation: u64) -> FireItem {
-    let times = |key: &str| -> Vec<Timestamp> {
-        line.options
-            .get(key)
-            .map(|list| list.split(',').map(ms).collect())
-            .unwrap_or_default()
-    };
-    let runs = times("runs");
-    let missed = line.options.get("missed").map(|range| {
-        let (range, count) = range.split_once('/').expect("FIRST..LAST/COUNT");
-        let (first, last) = range.split_once("..").expect("FIRST..LAST");
-        MissedRange {
-            first: ms(first),
-            last: ms(last),
-            count: count.parse().expect("count"),
-            reason: "test".into(),
-        }
-    });
+    let runs = times(line, "runs");
+    let missed = line.options.get("missed").map(|range| missed_range(range));
     let cursor = line.options.get("cursor").map(|t| ms(t)).unwrap_or_else(|| runs[0]);
     let next = next(line.options.get("next"));
     FireItem {

@@ -17,6 +17,7 @@ pub(super) fn show_state(state: RunState) -> String {
     match state {
         RunState::Ready => format!("{word} ready"),
         RunState::Held => format!("{word} held"),
+        RunState::Blocked => format!("{word} blocked"),
         RunState::Delayed { until } => format!("{word} until={}", until.as_millis()),
         RunState::Assigned { token, session } | RunState::Running { token, session } => {
             format!("{word} token={token} session={session}")
@@ -48,8 +49,12 @@ pub(super) fn show_reply(reply: &Reply) -> String {
             let tokens: Vec<String> = tokens.iter().map(|t| t.map_or("-".into(), |t| t.to_string())).collect();
             format!("assigned {}", tokens.join(" "))
         }
+        Reply::Runs(runs) => {
+            let runs: Vec<String> = runs.iter().map(RunId::to_string).collect();
+            format!("runs [{}]", runs.join(", "))
+        }
         Reply::Completed { current } => format!("completed current={current}"),
-        Reply::Session { id, dispositions } => {
+        Reply::Session { id, dispositions, .. } => {
             let each: Vec<String> = dispositions.iter().map(|(run, _, d)| format!("{run} {d:?}")).collect();
             format!("session {id} [{}]", each.join(", "))
         }

@@ -9,15 +9,16 @@ use sched_core::apply::read_record;
 use sched_core::codec::Kind;
 use sched_core::command::{Command, Item, Reject, Reply};
 use sched_core::ids::{RequestKey, TaskId};
-use sched_core::plan::{first_run, run_time_anew};
+use sched_core::plan::{first_run, paused_range, plan_backfill, run_time_anew};
 use sched_core::schedule::Schedule;
 use sched_core::tables::{Key, View};
 use sched_core::task::{NextRun, Task, TaskRef, TaskStatus};
 use sched_core::{Timestamp, validate};
 use sched_proto::convert::{from_wire, to_wire};
 use sched_proto::v1::{
-    CancelRequest, ClearSpoolReply, ClearSpoolRequest, DequeueRequest, MoveRequest, PauseRequest, ResumeRequest,
-    RetryRequest, RunReply, ShutdownRequest, StartRequest, TaskReply, TriggerRequest, move_request,
+    BackfillReply, BackfillRequest, CancelRequest, ClearSpoolReply, ClearSpoolRequest, DequeueRequest, MoveRequest,
+    PauseRequest, ResumeRequest, RetryRequest, RunReply, ShutdownRequest, StartRequest, TaskReply, TriggerRequest,
+    move_request,
 };
 use sched_raft::ProposeError;
 use tonic::Status;
@@ -168,23 +169,24 @@ fn look(view: &impl View, key: &RequestKey, task: &TaskRef) -> Result<Result<See
 }
 
 /// Computes and proposes a change, again when the task changed in between.
-async fn computed(
+async fn computed<T>(
     shared: &Shared,
     key: RequestKey,
     task: TaskRef,
     pinned: bool,
+    on_wire: fn(&Reply) -> Result<T, Status>,
     compute: impl Fn(&SystemZones, Seen, Timestamp) -> Result<Command, Reject> + Clone + Send + 'static,
-) -> Result<TaskReply, Status> {
+) -> Result<T, Status> {
     for _ in 0..CONFLICTS_MAX {
         let seen = match look(&shared.replica.view(), &key, &task)? {
             Ok(seen) => seen,
-            Err(reply) => return task_reply(&reply),
+            Err(reply) => return on_wire(&reply),
         };
         let (compute, zones, now) = (compute.clone(), shared.zones.clone(), shared.clock.now());
         let command = wire(aside(move || compute(&zones, seen, now)).await?)?;
         match propose(shared, Some(key.clone()), command).await {
             Err(ProposeError::Reject(Reject::Conflict { .. })) if !pinned => {}
-            result => return task_reply(&result.map_err(|e| errors::refuse(&e))?),
+            result => return on_wire(&result.map_err(|e| errors::refuse(&e))?),
         }
     }
     Err(errors::overloaded("the task changes too often", 100))
@@ -197,19 +199,26 @@ pub(super) async fn move_task(shared: &Shared, call: MoveRequest) -> Result<Task
         .start
         .ok_or_else(|| errors::invalid("start", "is absent; expected an instant or a delay"))?;
     let (late_ok, pinned) = (call.late_ok, call.generation);
-    computed(shared, key, task, pinned.is_some(), move |zones, seen, now| {
-        let at = match start {
-            move_request::Start::AtUnixMs(ms) => from_wire::instant("start.at", ms)?,
-            move_request::Start::InMs(ms) => {
-                let delay = Schedule::In { delay_ms: ms };
-                match delay.resolved(now) {
-                    Schedule::At(at) => at,
-                    _ => now,
+    computed(
+        shared,
+        key,
+        task,
+        pinned.is_some(),
+        task_reply,
+        move |zones, seen, now| {
+            let at = match start {
+                move_request::Start::AtUnixMs(ms) => from_wire::instant("start.at", ms)?,
+                move_request::Start::InMs(ms) => {
+                    let delay = Schedule::In { delay_ms: ms };
+                    match delay.resolved(now) {
+                        Schedule::At(at) => at,
+                        _ => now,
+                    }
                 }
-            }
-        };
-        moved(zones, seen, pinned, at, late_ok, now)
-    })
+            };
+            moved(zones, seen, pinned, at, late_ok, now)
+        },
+    )
     .await
 }
 
@@ -224,7 +233,7 @@ fn moved(
 ) -> Result<Command, Reject> {
     let Seen { id, mut task, status } = seen;
     let schedule = match task.spec.schedule {
-        Schedule::Now | Schedule::At(_) | Schedule::In { .. } => Schedule::At(at),
+        Schedule::Now | Schedule::At(_) | Schedule::In { .. } | Schedule::After { .. } => Schedule::At(at),
         Schedule::Every { every_ms, .. } => Schedule::Every { every_ms, anchor: at },
         Schedule::Rrule {
             rules,
@@ -268,19 +277,45 @@ fn moved(
 pub(super) async fn resume(shared: &Shared, call: ResumeRequest) -> Result<TaskReply, Status> {
     let key = wire(from_wire::request_key(call.request))?;
     let task = wire(from_wire::task_ref(call.task))?;
-    computed(shared, key, task, false, |zones, seen, now| {
-        let next = match compile(&seen.task.spec, zones) {
-            Ok(recurrence) => run_time_anew(&seen.task.spec.schedule, &recurrence, now),
+    computed(shared, key, task, false, task_reply, |zones, seen, now| {
+        let (next, paused) = match compile(&seen.task.spec, zones) {
+            Ok(recurrence) => (
+                run_time_anew(&seen.task.spec.schedule, &recurrence, now),
+                paused_range(&seen.status, &recurrence, now),
+            ),
             // Its zone is gone from this machine: the ticker goes on searching.
-            Err(_) => NextRun::GaveUp {
-                retry_at: now,
-                searched_until: now,
-            },
+            Err(_) => {
+                let gave_up = NextRun::GaveUp {
+                    retry_at: now,
+                    searched_until: now,
+                };
+                (gave_up, None)
+            }
         };
         Ok(Command::Resume {
             task: TaskRef::Id(seen.id),
             generation: seen.status.generation,
             next,
+            paused,
+        })
+    })
+    .await
+}
+
+pub(super) async fn backfill(shared: &Shared, call: BackfillRequest) -> Result<BackfillReply, Status> {
+    let key = wire(from_wire::request_key(call.request))?;
+    let task = wire(from_wire::task_ref(call.task))?;
+    let from = wire(from_wire::instant("from", call.from_unix_ms))?;
+    let to = wire(from_wire::instant("to", call.to_unix_ms))?;
+    let at_once = call.at_once;
+    let on_wire = |reply: &Reply| to_wire::backfill_reply(reply).ok_or_else(other_call);
+    computed(shared, key, task, false, on_wire, move |zones, seen, now| {
+        let recurrence = compile(&seen.task.spec, zones)?;
+        Ok(Command::Backfill {
+            task: TaskRef::Id(seen.id),
+            generation: seen.status.generation,
+            times: plan_backfill(&recurrence, from, to, now)?,
+            at_once,
         })
     })
     .await

@@ -238,7 +238,7 @@ fn runs(view: &impl View, meta: &Meta, now: Timestamp, findings: &mut Findings) 
         let text = format!("the scheduler is shut down: {message:?}");
         findings.note("scheduler", text, "start it with `schedcli start`");
     } else if let Some((key, _)) = view.scan(Table::Ready, &[], &END, 1)?.first()
-        && let Some((_, scheduled_at, run)) = decode_ready(key)
+        && let Some((_, _, scheduled_at, run)) = decode_ready(key)
         && now.millis_since(scheduled_at) > READY_MS_MAX
     {
         let late = now.millis_since(scheduled_at);

@@ -48,7 +48,7 @@ enum Length {
 
 fn class(path: &str) -> (Place, Length) {
     match path.rsplit('/').next().unwrap_or_default() {
-        "Status" | "Nodes" | "Check" | "GetTask" | "ListTasks" | "GetRun" | "ListRuns" | "ShowSpool" => {
+        "Status" | "Nodes" | "Check" | "GetTask" | "Explain" | "ListTasks" | "GetRun" | "ListRuns" | "ShowSpool" => {
             (Place::Here, Length::Short)
         }
         "Wait" => (Place::Here, Length::Long),

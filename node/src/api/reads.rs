@@ -5,6 +5,7 @@ use crate::shared::{OrStop, Shared};
 use crate::state;
 use sched_core::apply::decode_record;
 use sched_core::codec::Kind;
+use sched_core::explain;
 use sched_core::ids::{RunId, TaskId};
 use sched_core::limits::LEDGER_LINES_MAX;
 use sched_core::run::{LedgerLine, Run};
@@ -13,7 +14,8 @@ use sched_core::task::{Task, TaskRef, TaskStatus};
 use sched_proto::convert::{from_wire, to_wire};
 use sched_proto::limits::WAIT_MS_MAX;
 use sched_proto::v1::{
-    self, GetRunReply, GetRunRequest, GetTaskReply, GetTaskRequest, WaitReply, WaitRequest, wait_request,
+    self, ExplainReply, ExplainRequest, GetRunReply, GetRunRequest, GetTaskReply, GetTaskRequest, WaitReply,
+    WaitRequest, explain_request, wait_request,
 };
 use std::pin::pin;
 use std::time::Duration;
@@ -81,6 +83,28 @@ pub(super) async fn get_run(shared: &Shared, call: GetRunRequest) -> Result<GetR
         run: Some(run_on_wire(&view, &run)),
         output_tail: run.output_tail.into(),
     })
+}
+
+pub(super) async fn explain(shared: &Shared, call: ExplainRequest) -> Result<ExplainReply, Status> {
+    barrier(shared).await?;
+    let view = shared.replica.view();
+    let lines = match call.subject {
+        Some(explain_request::Subject::Task(task)) => {
+            let task = from_wire::task_ref(Some(task)).map_err(|e| errors::rejected(&e))?;
+            let id = resolve(&view, &task)?;
+            explain::task(&view, id)
+                .or_stop()
+                .ok_or_else(|| errors::not_found(format!("task {id}")))?
+        }
+        Some(explain_request::Subject::Run(run)) => {
+            let id = from_wire::run_id(Some(run)).map_err(|e| errors::rejected(&e))?;
+            explain::run(&view, id)
+                .or_stop()
+                .ok_or_else(|| errors::not_found(format!("run {id}")))?
+        }
+        None => return Err(errors::invalid("subject", "is absent; expected a task or a run")),
+    };
+    Ok(ExplainReply { lines })
 }
 
 /// What a caller waits for.

@@ -102,6 +102,14 @@ impl Scheduler for Api {
             .map(Response::new)
     }
 
+    async fn backfill(&self, call: Request<BackfillRequest>) -> Answer<BackfillReply> {
+        Ok(Response::new(changes::backfill(&self.shared, call.into_inner()).await?))
+    }
+
+    async fn explain(&self, call: Request<ExplainRequest>) -> Answer<ExplainReply> {
+        Ok(Response::new(reads::explain(&self.shared, call.into_inner()).await?))
+    }
+
     async fn get_task(&self, request: Request<GetTaskRequest>) -> Answer<GetTaskReply> {
         reads::get_task(&self.shared, request.into_inner())
             .await

@@ -6,6 +6,7 @@ use crate::shared::{Shared, aside};
 use crate::zones::SystemZones;
 use futures::{Stream, StreamExt, stream};
 use sched_core::command::{Command, Item, Reject, Reply};
+use sched_core::ids::RequestKey;
 use sched_core::plan::first_run;
 use sched_core::schedule::Schedule;
 use sched_core::{Timestamp, validate};
@@ -171,6 +172,9 @@ fn prepare(zones: &SystemZones, now: Timestamp, request: SubmitRequest) -> Resul
     let key = from_wire::request_key(request.request)?;
     let mut spec = from_wire::task_spec(request.task.unwrap_or_default(), now)?;
     validate::task_spec(&spec)?;
+    if let Some(jitter) = &mut spec.bounds.jitter {
+        jitter.seed = seed(spec.name.as_deref(), &key);
+    }
     let recurrence = compile(&spec, zones)?;
     // `now` stays as it is: such a task becomes ready in the step that accepts it.
     if matches!(spec.schedule, Schedule::In { .. }) {
@@ -186,6 +190,16 @@ fn prepare(zones: &SystemZones, now: Timestamp, request: SubmitRequest) -> Resul
         principal: String::new(),
         command,
     })
+}
+
+/// Tells the jitter of tasks apart: by their names, so that a task that is submitted anew keeps its times; else by the request.
+fn seed(name: Option<&str>, key: &RequestKey) -> u64 {
+    let bytes = match (name, key) {
+        (Some(name), _) => name.as_bytes().to_vec(),
+        (None, RequestKey::Client { nonce, .. }) => nonce.to_be_bytes().to_vec(),
+        (None, RequestKey::Caller { key, .. }) => key.as_bytes().to_vec(),
+    };
+    sched_core::run::hash(&bytes)
 }
 
 #[cfg(test)]

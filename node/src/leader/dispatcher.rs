@@ -6,20 +6,24 @@ use crate::state::{self, END};
 use sched_core::command::{AssignItem, Command, Fault, Reply};
 use sched_core::ids::RunId;
 use sched_core::limits::ROUND_ITEMS_MAX;
-use sched_core::tables::{Table, View, decode_ready};
+use sched_core::plan::Candidate;
+use sched_core::tables::{Key, Table, View, decode_ready};
 use sched_raft::ProposeError;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// The ready list is read from its remembered head on, because before it lies only what the database has not cleared away yet. A run of
-/// higher priority may come to lie before the head: it is found within this time.
+/// A part of the ready list is read from its remembered head on, because before it lies only what the database has not cleared away yet.
+/// A run of higher priority may come to lie before the head: it is found within this time.
 const HEAD_TRUSTED: Duration = Duration::from_millis(100);
+/// Parts of the ready list that are looked at in one round; the next round begins where this one ended.
+const PARTS_MAX: usize = 256;
 
 /// Assigns ready runs until the term is over.
 pub(super) async fn run(shared: Arc<Shared>, term: Arc<Term>) {
-    let mut head = Head::default();
+    let mut heads = Heads::default();
     loop {
-        match round(&shared, &term, &mut head).await {
+        match round(&shared, &term, &mut heads).await {
             Round::Idle => term.dispatch.notified().await,
             Round::Again => {}
             Round::Failed => tokio::time::sleep(RETRY).await,
@@ -34,12 +38,12 @@ enum Round {
     Failed,
 }
 
-async fn round(shared: &Shared, term: &Term, head: &mut Head) -> Round {
+async fn round(shared: &Shared, term: &Term, heads: &mut Heads) -> Round {
     let room = term.hub.free().min(ROUND_ITEMS_MAX);
     if room == 0 {
         return Round::Idle;
     }
-    let ready = head.ready(&shared.replica.view(), room).or_stop();
+    let ready = heads.ready(&shared.replica.view(), room).or_stop();
     let items = term.hub.place(&ready);
     if items.is_empty() {
         return Round::Idle;
@@ -106,7 +110,86 @@ async fn find_out(shared: &Shared, term: &Term, items: &[AssignItem]) {
     }
 }
 
-/// Where the ready list begins, as far as is known.
+/// Where the parts of the ready list begin, as far as is known.
+#[derive(Default)]
+struct Heads {
+    /// Of the runs that any worker may take.
+    anywhere: Head,
+    /// Of the other parts, while they are not empty.
+    parts: BTreeMap<u64, Head>,
+    /// The part that the next round begins with, when there are more than one round looks at.
+    begin: u64,
+}
+
+impl Heads {
+    /// Returns the first ready runs of each part, by priority and due time.
+    fn ready(&mut self, view: &impl View, limit: usize) -> Result<Vec<Candidate>, Fault> {
+        let meta = state::meta(view)?;
+        if meta.shutdown.is_some() || meta.ready == 0 {
+            return Ok(Vec::new());
+        }
+        let expected = usize::try_from(meta.ready).unwrap_or(usize::MAX).min(limit);
+        let plain = self.anywhere.read(view, 0, expected, limit)?;
+        let anywhere = plain.into_iter().map(|(key, run)| (key, Candidate::anywhere(run)));
+        let mut found: Vec<(Vec<u8>, Candidate)> = anywhere.collect();
+        if usize::try_from(meta.ready).is_ok_and(|ready| found.len() == ready) {
+            return Ok(found.into_iter().map(|(_, candidate)| candidate).collect());
+        }
+        self.demanding(view, limit, &mut found)?;
+        // Each part is in order; together they are ordered by the same.
+        found.sort_by(|(a, _), (b, _)| a.cmp(b));
+        Ok(found.into_iter().map(|(_, candidate)| candidate).take(limit).collect())
+    }
+
+    /// Adds the first runs of the parts with demands. Runs that nobody may take stay in their parts and are in nobody's way.
+    fn demanding(
+        &mut self,
+        view: &impl View,
+        limit: usize,
+        found: &mut Vec<(Vec<u8>, Candidate)>,
+    ) -> Result<(), Fault> {
+        let mut class = self.begin.max(1);
+        for _ in 0..PARTS_MAX {
+            let (from, _) = Key::ready_of(class);
+            let first = view.scan(Table::Ready, &from, &END, 1)?;
+            let Some(part) = first
+                .first()
+                .and_then(|(key, _)| decode_ready(key))
+                .map(|(part, ..)| part)
+            else {
+                self.begin = 0;
+                return Ok(());
+            };
+            let runs = self.parts.entry(part).or_default().read(view, part, limit, limit)?;
+            if runs.is_empty() {
+                self.parts.remove(&part);
+            }
+            for (key, id) in runs {
+                let Some(run) = state::run(view, id)? else { continue };
+                let avoid = run.avoids().map(str::to_owned);
+                let candidate = Candidate {
+                    run: id,
+                    placement: run.placement,
+                    avoid,
+                };
+                found.push((key, candidate));
+            }
+            let Some(next) = part.checked_add(1) else {
+                self.begin = 0;
+                return Ok(());
+            };
+            class = next;
+        }
+        self.begin = class;
+        // Heads of parts that have become empty are not kept for ever.
+        while self.parts.len() > 2 * PARTS_MAX {
+            self.parts.pop_first();
+        }
+        Ok(())
+    }
+}
+
+/// Where one part of the ready list begins, as far as is known.
 #[derive(Default)]
 struct Head {
     key: Vec<u8>,
@@ -114,33 +197,35 @@ struct Head {
 }
 
 impl Head {
-    /// Returns the first ready runs.
-    fn ready(&mut self, view: &impl View, limit: usize) -> Result<Vec<RunId>, Fault> {
-        let meta = state::meta(view)?;
-        if meta.shutdown.is_some() || meta.ready == 0 {
-            return Ok(Vec::new());
-        }
-        let expected = usize::try_from(meta.ready).unwrap_or(usize::MAX).min(limit);
+    /// Returns the first runs of a part, each with what it is ordered by. `expected` are there unless other parts have some of them.
+    fn read(
+        &mut self,
+        view: &impl View,
+        class: u64,
+        expected: usize,
+        limit: usize,
+    ) -> Result<Vec<(Vec<u8>, RunId)>, Fault> {
         let trusted = self.read_whole.is_some_and(|at| at.elapsed() < HEAD_TRUSTED);
         if trusted {
-            let found = self.read(view, limit)?;
-            // Fewer than there are: some lie before the head.
+            let found = self.take_from_head(view, class, limit)?;
+            // Fewer: some may lie before the head.
             if found.len() == expected {
                 return Ok(found);
             }
         }
         self.key.clear();
         self.read_whole = Some(Instant::now());
-        self.read(view, limit)
+        self.take_from_head(view, class, limit)
     }
 
-    fn read(&mut self, view: &impl View, limit: usize) -> Result<Vec<RunId>, Fault> {
-        let pairs = view.scan(Table::Ready, &self.key, &END, limit)?;
+    fn take_from_head(&mut self, view: &impl View, class: u64, limit: usize) -> Result<Vec<(Vec<u8>, RunId)>, Fault> {
+        let (from, to) = Key::ready_of(class);
+        let pairs = view.scan(Table::Ready, self.key.as_slice().max(&from), &to, limit)?;
         if let Some((first, _)) = pairs.first() {
             self.key.clone_from(first);
         }
-        let run = |key: &[u8]| decode_ready(key).map(|(_, _, run)| run);
-        let runs: Option<Vec<RunId>> = pairs.iter().map(|(key, _)| run(key)).collect();
+        let order = |key: &[u8]| Some((key.get(8..)?.to_vec(), decode_ready(key)?.3));
+        let runs: Option<Vec<_>> = pairs.iter().map(|(key, _)| order(key)).collect();
         runs.ok_or_else(|| Fault::Inconsistent("key of the ready list".into()))
     }
 }
@@ -151,7 +236,7 @@ mod tests {
     use sched_core::Timestamp;
     use sched_core::codec::{Kind, encode};
     use sched_core::ids::TaskId;
-    use sched_core::tables::{Change, Key, MemTables, Meta};
+    use sched_core::tables::{Change, MemTables, Meta};
 
     fn tables(keys: &[(i8, i64, u64)]) -> MemTables {
         let put = |key: Key<'_>, value| Change::Put {
@@ -165,7 +250,7 @@ mod tests {
                 task: TaskId(*task),
                 number: 1,
             };
-            put(Key::Ready(*priority, Timestamp::from_millis(*due), run), Vec::new())
+            put(Key::Ready(0, *priority, Timestamp::from_millis(*due), run), Vec::new())
         });
         tables.write(ready.collect());
         let meta = Meta {
@@ -176,13 +261,13 @@ mod tests {
         tables
     }
 
-    fn tasks(runs: &[RunId]) -> Vec<u64> {
-        runs.iter().map(|run| run.task.0).collect()
+    fn tasks(runs: &[Candidate]) -> Vec<u64> {
+        runs.iter().map(|candidate| candidate.run.task.0).collect()
     }
 
     #[test]
     fn the_list_is_read_from_its_head_and_what_lies_before_is_found() {
-        let mut head = Head::default();
+        let mut head = Heads::default();
         let found = head.ready(&tables(&[(0, 5, 1), (0, 6, 2), (0, 7, 3)]), 2).unwrap();
         assert_eq!(tasks(&found), [1, 2]);
         let found = head.ready(&tables(&[(0, 6, 2), (0, 7, 3)]), 8).unwrap();

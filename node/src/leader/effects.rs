@@ -1,9 +1,11 @@
 //! Passes on the hints of what was applied: to the duties, and to the workers what they shall start and kill.
 
 use super::Term;
+use super::hub::Link;
 use crate::shared::{OrStop, Shared};
 use crate::state;
 use crate::worker::wire::{Job, OnDisconnect, attempt_to_wire, job_to_wire};
+use prost::Message as _;
 use sched_core::command::Fault;
 use sched_core::ids::{RunId, SessionId, Token};
 use sched_core::tables::View;
@@ -14,6 +16,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
+
+/// Starts in one message to a worker, in bytes: they travel at once, and none comes near the bound of a message (16 MiB).
+const PART_BYTES: usize = 1024 * 1024;
 
 /// Passes on effects until the term is over.
 pub(super) async fn run(shared: Arc<Shared>, term: Arc<Term>, mut effects: Receiver<Arc<[Effect]>>) {
@@ -68,10 +73,30 @@ fn pass_on(shared: &Shared, term: &Term, batch: &[Effect]) -> Result<(), Fault> 
     }
     for (session, message) in messages {
         if let Some(link) = term.hub.link_of(session) {
-            link.send(message);
+            send_in_parts(&link, message);
         }
     }
     Ok(())
+}
+
+/// Sends starts and kills in messages that are far below the bound of a message, however large their tasks are.
+pub(super) fn send_in_parts(link: &Link, message: ToWorker) {
+    let ToWorker { runs, kills, .. } = message;
+    let (mut part, mut bytes) = (ToWorker::default(), 0);
+    for run in runs {
+        let size = run.encoded_len();
+        if bytes > 0 && bytes + size > PART_BYTES {
+            link.send(std::mem::take(&mut part));
+            bytes = 0;
+        }
+        bytes += size;
+        part.runs.push(run);
+    }
+    // After the starts: a kill of what has not been heard of is lost.
+    part.kills = kills;
+    if !part.runs.is_empty() || !part.kills.is_empty() {
+        link.send(part);
+    }
 }
 
 /// Tells every connected worker again what it shall run. A worker starts a token once in its life, so that a repeat is harmless.
@@ -79,7 +104,7 @@ fn repeat_all(shared: &Shared, term: &Term) -> Result<(), Fault> {
     let view = shared.replica.view();
     for (session, link) in term.hub.linked() {
         let message = held_message(&view, session, |_, _| false)?;
-        link.send(message);
+        send_in_parts(&link, message);
     }
     Ok(())
 }

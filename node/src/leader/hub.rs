@@ -6,8 +6,8 @@ use crate::clock;
 use crate::state;
 use sched_core::Fault;
 use sched_core::command::AssignItem;
-use sched_core::ids::{RunId, SessionId};
-use sched_core::plan::{Room, plan_assign};
+use sched_core::ids::{RunId, SessionId, Token};
+use sched_core::plan::{Candidate, Room, plan_assign};
 use sched_core::tables::View;
 use sched_proto::worker::{HeartbeatAck, OutputChunk, OutputRequest, Redirect, Refused, ToWorker};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -114,13 +114,29 @@ impl Link {
     }
 }
 
+/// A session as it was just opened.
+pub(crate) struct Opened {
+    pub(crate) worker: String,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) slots: u32,
+    /// Takes no new runs.
+    pub(crate) draining: bool,
+    /// The log position of the opening.
+    pub(crate) bound: Token,
+}
+
 struct Entry {
-    worker: String,
+    worker: Arc<str>,
+    labels: Arc<BTreeMap<String, String>>,
+    /// The log position of its newest opening: an expiry names it.
+    bound: Token,
     slots: u32,
     /// Runs it holds or is about to be given.
     held: HashSet<RunId>,
     /// Takes no new runs.
     draining: bool,
+    /// Its lease was over and it is being ended.
+    expiring: bool,
     /// When its lease is over, in time since boot.
     deadline: Duration,
     link: Option<Arc<Link>>,
@@ -157,10 +173,13 @@ impl Hub {
         for (id, session) in state::sessions(view)? {
             let held = state::held_by(view, id)?.into_iter().collect();
             let entry = Entry {
-                worker: session.worker,
+                worker: session.worker.into(),
+                labels: Arc::new(session.labels),
+                bound: session.bound,
                 slots: session.slots,
                 held,
                 draining: session.closing,
+                expiring: false,
                 deadline,
                 link: None,
             };
@@ -182,25 +201,28 @@ impl Hub {
     }
 
     /// Binds a connection to a session that was just opened, in place of an older one. False: the term is over.
-    pub(crate) fn link(&self, id: SessionId, worker: &str, slots: u32, draining: bool, link: &Arc<Link>) -> bool {
+    pub(crate) fn link(&self, id: SessionId, opened: Opened, link: &Arc<Link>) -> bool {
         let mut state = self.lock();
         if let Some(leader) = &state.closed {
             link.send_last(redirect(leader.clone()));
             return false;
         }
         let deadline = clock::boot() + LEASE_COUNTED;
-        let entry = state.sessions.entry(id).or_insert_with(|| Entry {
-            worker: worker.to_owned(),
-            slots,
-            held: HashSet::new(),
-            draining,
+        let known = state.sessions.remove(&id);
+        let (held, old) = known.map_or_else(Default::default, |entry| (entry.held, entry.link));
+        let entry = Entry {
+            worker: opened.worker.into(),
+            labels: Arc::new(opened.labels),
+            bound: opened.bound,
+            slots: opened.slots,
+            held,
+            draining: opened.draining,
+            expiring: false,
             deadline,
-            link: None,
-        });
-        entry.slots = slots;
-        entry.draining = draining;
-        entry.deadline = deadline;
-        if let Some(old) = entry.link.replace(link.clone()) {
+            link: Some(link.clone()),
+        };
+        state.sessions.insert(id, entry);
+        if let Some(old) = old {
             old.gone.cancel();
         }
         true
@@ -269,7 +291,7 @@ impl Hub {
         state
             .sessions
             .values()
-            .filter(|entry| entry.worker == worker)
+            .filter(|entry| &*entry.worker == worker)
             .find_map(|entry| entry.link.clone())
     }
 
@@ -305,7 +327,7 @@ impl Hub {
 
     /// Places runs, in their order, and reserves a slot for each. Whoever calls it proposes them and calls [`Hub::release`] for those that
     /// were refused.
-    pub(crate) fn place(&self, runs: &[RunId]) -> Vec<AssignItem> {
+    pub(crate) fn place(&self, runs: &[Candidate]) -> Vec<AssignItem> {
         if runs.is_empty() {
             return Vec::new();
         }
@@ -317,6 +339,8 @@ impl Hub {
                 session: *id,
                 free: entry.free(),
                 busy: entry.busy(),
+                worker: entry.worker.clone(),
+                labels: entry.labels.clone(),
             })
             .collect();
         let items = plan_assign(runs, &rooms);
@@ -355,7 +379,8 @@ impl Hub {
     pub(super) fn confirm(&self, beats: Beats) {
         let mut state = self.lock();
         for (id, beat) in beats.0 {
-            let Some(entry) = state.sessions.get_mut(&id) else {
+            // One whose lease was over is being ended: it may be told nothing that it could take for another lease.
+            let Some(entry) = state.sessions.get_mut(&id).filter(|entry| !entry.expiring) else {
                 continue;
             };
             entry.deadline = entry.deadline.max(beat.received + LEASE_COUNTED);
@@ -373,12 +398,13 @@ impl Hub {
     }
 
     /// Returns the sessions whose lease is over; they get no new runs from now on.
-    pub(super) fn expired(&self, now: Duration) -> Vec<(SessionId, String)> {
+    pub(super) fn expired(&self, now: Duration) -> Vec<(SessionId, Token, String)> {
         let mut state = self.lock();
         let over = state.sessions.iter_mut().filter(|(_, entry)| entry.deadline <= now);
         over.map(|(id, entry)| {
             entry.draining = true;
-            (*id, entry.worker.clone())
+            entry.expiring = true;
+            (*id, entry.bound, entry.worker.to_string())
         })
         .collect()
     }
@@ -420,13 +446,27 @@ pub(crate) fn redirect(leader: String) -> ToWorker {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sched_core::ids::{TaskId, Token};
+    use sched_core::ids::TaskId;
     use sched_core::tables::MemTables;
 
     fn run(n: u64) -> RunId {
         RunId {
             task: TaskId(n),
             number: 1,
+        }
+    }
+
+    fn anywhere(n: u64) -> Candidate {
+        Candidate::anywhere(run(n))
+    }
+
+    fn opened(worker: &str, slots: u32) -> Opened {
+        Opened {
+            worker: worker.into(),
+            labels: BTreeMap::new(),
+            slots,
+            draining: false,
+            bound: Token { index: 1, position: 0 },
         }
     }
 
@@ -437,11 +477,11 @@ mod tests {
     #[test]
     fn runs_go_to_connected_workers_with_room_and_slots_come_back() {
         let hub = Hub::load(&MemTables::new()).unwrap();
-        assert!(hub.place(&[run(1)]).is_empty());
+        assert!(hub.place(&[anywhere(1)]).is_empty());
         let (a, _rx_a) = Link::new();
         let (b, _rx_b) = Link::new();
-        assert!(hub.link(session(1), "a", 1, false, &a) && hub.link(session(2), "b", 2, false, &b));
-        let placed = hub.place(&[run(1), run(2), run(3), run(4)]);
+        assert!(hub.link(session(1), opened("a", 1), &a) && hub.link(session(2), opened("b", 2), &b));
+        let placed = hub.place(&[1, 2, 3, 4].map(anywhere));
         assert_eq!(placed.len(), 3, "no more than there are slots");
         assert_eq!(hub.free(), 0);
         hub.release(placed[0].session, placed[0].run);
@@ -457,7 +497,7 @@ mod tests {
     fn leases_end_unless_a_quorum_confirmed_a_sign_of_life() {
         let hub = Hub::load(&MemTables::new()).unwrap();
         let (link, mut rx) = Link::new();
-        hub.link(session(1), "a", 1, false, &link);
+        hub.link(session(1), opened("a", 1), &link);
         let end = hub.first_deadline().unwrap();
         hub.heartbeat(session(1), &link, 7);
         let beats = hub.take_beats();
@@ -474,12 +514,12 @@ mod tests {
     async fn the_end_of_a_term_sends_workers_on_and_takes_no_more() {
         let hub = Hub::load(&MemTables::new()).unwrap();
         let (link, mut rx) = Link::new();
-        hub.link(session(1), "a", 1, false, &link);
+        hub.link(session(1), opened("a", 1), &link);
         hub.close("n2:7400".into());
         assert_eq!(rx.try_recv().unwrap().unwrap().redirect.unwrap().leader, "n2:7400");
         link.gone().await;
         let (late, mut rx) = Link::new();
-        assert!(!hub.link(session(2), "b", 1, false, &late));
+        assert!(!hub.link(session(2), opened("b", 1), &late));
         assert!(rx.try_recv().unwrap().unwrap().redirect.is_some());
     }
 

@@ -5,7 +5,7 @@ use super::{RETRY, Term, propose_one};
 use crate::clock;
 use crate::shared::Shared;
 use sched_core::command::{Command, Reject, Reply};
-use sched_core::ids::SessionId;
+use sched_core::ids::{SessionId, Token};
 use sched_raft::ProposeError;
 use std::sync::Arc;
 
@@ -18,7 +18,8 @@ pub(super) async fn confirm_heartbeats(shared: Arc<Shared>, term: Arc<Term>) {
         if beats.is_empty() {
             continue;
         }
-        match shared.replica.read_barrier().await {
+        // Only whether it leads is asked: tables that lag behind say nothing against a worker.
+        match shared.replica.confirm_leadership().await {
             Ok(()) => term.hub.confirm(beats),
             // Not confirmed, not acknowledged: the workers' next ones are tried again.
             Err(e) => {
@@ -39,9 +40,12 @@ pub(super) async fn expire_sessions(shared: Arc<Shared>, term: Arc<Term>) {
             .map(|deadline| deadline.saturating_sub(clock::boot()))
             .unwrap_or(LEASE);
         tokio::time::sleep(wait).await;
-        for (session, worker) in term.hub.expired(clock::boot()) {
+        for (session, bound, worker) in term.hub.expired(clock::boot()) {
             tracing::warn!(%session, worker, term = term.number, "lease of a worker is over");
-            expire(&shared, session).await;
+            if !expire(&shared, session, bound).await {
+                // It was opened again in between; the connection that did so gave it its lease.
+                continue;
+            }
             shared.counters.sessions_expired.add(1);
             term.hub
                 .remove(session, "the lease was over: no heartbeat was confirmed in time");
@@ -50,11 +54,13 @@ pub(super) async fn expire_sessions(shared: Arc<Shared>, term: Arc<Term>) {
     }
 }
 
-async fn expire(shared: &Shared, session: SessionId) {
+/// Returns whether the session is over.
+async fn expire(shared: &Shared, session: SessionId, bound: Token) -> bool {
     loop {
-        match propose_one(shared, Command::SessionExpire { session }).await {
+        match propose_one(shared, Command::SessionExpire { session, bound }).await {
             Ok(Reply::Count { more: true, .. }) => {}
-            Ok(_) | Err(ProposeError::Reject(Reject::NoSession { .. })) => return,
+            Ok(_) | Err(ProposeError::Reject(Reject::NoSession { .. })) => return true,
+            Err(ProposeError::Reject(_)) => return false,
             Err(e) => {
                 tracing::warn!(error = %e, %session, "session not expired, trying again");
                 tokio::time::sleep(RETRY).await;

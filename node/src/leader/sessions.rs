@@ -1,7 +1,7 @@
 //! The leader's end of the workers' streams: Hello opens a session, then reports come in and runs go out.
 
-use super::effects::held_message;
-use super::hub::{HEARTBEAT, LEASE, Link, redirect};
+use super::effects::{held_message, send_in_parts};
+use super::hub::{HEARTBEAT, LEASE, Link, Opened, redirect};
 use super::reports::{Kind, Report};
 use super::{Term, propose_one};
 use crate::shared::{OrStop, Shared};
@@ -137,8 +137,13 @@ async fn open(shared: &Shared, term: &Term, first: FromWorker, link: &Arc<Link>)
         validate::text("labels", value).map_err(|e| refused(e.to_string(), 0))?;
     }
     let (worker, slots) = (worker.clone(), *slots);
-    let (id, dispositions) = match propose_one(shared, command).await {
-        Ok(Reply::Session { id, dispositions }) => (id, dispositions),
+    let labels = labels.clone();
+    let (id, bound, dispositions) = match propose_one(shared, command).await {
+        Ok(Reply::Session {
+            id,
+            bound,
+            dispositions,
+        }) => (id, bound, dispositions),
         Ok(_) => return Err(refused("the session was answered with something else", TRY_AGAIN_MS)),
         Err(ProposeError::NotLeader { leader }) => {
             return Err(redirect(leader.map(|leader| leader.client_address).unwrap_or_default()));
@@ -148,7 +153,14 @@ async fn open(shared: &Shared, term: &Term, first: FromWorker, link: &Arc<Link>)
     };
     // In the queue before the connection is known, so that nothing overtakes it.
     link.send(welcome(term, id, &dispositions));
-    if !term.hub.link(id, &worker, slots, draining, link) {
+    let opened = Opened {
+        worker: worker.clone(),
+        labels,
+        slots,
+        draining,
+        bound,
+    };
+    if !term.hub.link(id, opened, link) {
         return Err(ToWorker::default());
     }
     // What is committed from here on is sent as it comes; what was before is in this view. Some may be sent twice.
@@ -156,9 +168,7 @@ async fn open(shared: &Shared, term: &Term, first: FromWorker, link: &Arc<Link>)
     term.hub.holds(id, state::held_by(&view, id).or_stop());
     let known: HashSet<(RunId, Token)> = dispositions.iter().map(|(run, token, _)| (*run, *token)).collect();
     let held = held_message(&view, id, |run, token| known.contains(&(run, token))).or_stop();
-    if !held.runs.is_empty() || !held.kills.is_empty() {
-        link.send(held);
-    }
+    send_in_parts(link, held);
     term.dispatch.notify_one();
     tracing::info!(session = %id, worker, slots, held = known.len(), term = term.number, "worker connected");
     Ok(Connected {

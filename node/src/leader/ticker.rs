@@ -8,10 +8,10 @@ use crate::recurrences::{Recurrences, TRY_AGAIN_MS, compile, guarded};
 use crate::shared::{OrStop, Shared, aside};
 use crate::state::{self, END};
 use crate::zones::SystemZones;
-use sched_core::command::{Command, Fault, FireItem, Item, Reply};
+use sched_core::command::{Command, Fault, FireItem, Item, MissedRange, Reply};
 use sched_core::ids::{RunId, TaskId};
 use sched_core::limits::ROUND_ITEMS_MAX;
-use sched_core::plan::{next_run, plan_fire, run_time_anew};
+use sched_core::plan::{Candidate, next_run, paused_range, plan_fire, run_time_anew};
 use sched_core::schedule::Recurrence;
 use sched_core::tables::{Key, Table, View, Waiting, decode_waiting};
 use sched_core::task::{NextRun, Overlap, TaskRef, TaskStatus};
@@ -116,11 +116,14 @@ pub(super) async fn run(shared: Arc<Shared>, term: Arc<Term>) {
         shared.counters.gave_up.add(round.gave_up);
         if !round.is_empty() {
             match propose(&shared, &term, &round).await {
-                Settled::All if !round.stuck => head = if round.full { round.last.unwrap_or(head) } else { now },
+                Settled::All if !round.stuck && !round.full => {
+                    // What is proposed from here on pokes the ticker; what was there already is in `next`.
+                    head = sleep(&shared, &term, now, round.next).await;
+                }
+                Settled::All if !round.stuck => head = round.last.unwrap_or(head),
                 Settled::All | Settled::Some => {}
                 Settled::Nothing => tokio::time::sleep(RETRY).await,
             }
-            // What was due at the end of this round may already be followed by more.
             continue;
         }
         if !round.stuck && !round.shut_down {
@@ -172,7 +175,8 @@ async fn propose(shared: &Shared, term: &Term, round: &Round) -> Settled {
         };
         items.push(Item::internal(fire));
         if !round.backlog {
-            placed = term.hub.place(&round.first_runs);
+            let first: Vec<Candidate> = round.first_runs.iter().copied().map(Candidate::anywhere).collect();
+            placed = term.hub.place(&first);
         }
         if !placed.is_empty() {
             items.push(Item::internal(Command::Assign { items: placed.clone() }));
@@ -298,12 +302,13 @@ impl Planner {
             return Err(Fault::Inconsistent(format!("task {id} waits and has no record")));
         };
         if status.pause.is_some() {
-            let next = self.anew(view, id, &status, now)?;
+            let (next, paused) = self.anew(view, id, &status, now)?;
             let task = TaskRef::Id(id);
             round.others.push(Command::Resume {
                 task,
                 generation: status.generation,
                 next,
+                paused,
             });
             return Ok(());
         }
@@ -359,14 +364,24 @@ impl Planner {
         }
     }
 
-    /// The run time of a task whose pause is over.
-    fn anew(&mut self, view: &impl View, id: TaskId, status: &TaskStatus, now: Timestamp) -> Result<NextRun, Fault> {
+    /// The run time of a task whose pause is over, and the occurrences that fell into it.
+    fn anew(
+        &mut self,
+        view: &impl View,
+        id: TaskId,
+        status: &TaskStatus,
+        now: Timestamp,
+    ) -> Result<(NextRun, Option<MissedRange>), Fault> {
         let Some(task) = state::task(view, id)? else {
             return Err(Fault::Inconsistent(format!("task {id} waits and has no definition")));
         };
         let compiled = self.recurrence(view, id, status)?.ok();
-        let next = compiled.and_then(|compiled| guarded(|| run_time_anew(&task.spec.schedule, &compiled, now)));
-        Ok(next.unwrap_or_else(|| later(now, now)))
+        let anew = |compiled: Recurrence| {
+            let next = run_time_anew(&task.spec.schedule, &compiled, now);
+            (next, paused_range(status, &compiled, now))
+        };
+        let found = compiled.and_then(|compiled| guarded(|| anew(compiled)));
+        Ok(found.unwrap_or_else(|| (later(now, now), None)))
     }
 
     /// Goes on with a search that gave up, from where it stopped.
@@ -410,7 +425,8 @@ pub(super) fn later(searched_until: Timestamp, now: Timestamp) -> NextRun {
 fn fire_blindly(id: TaskId, status: &TaskStatus, why: impl std::fmt::Display, now: Timestamp) -> Option<FireItem> {
     let NextRun::At(cursor) = status.next else { return None };
     tracing::error!(task = %id, error = %why, "no next run of a task can be computed, it is tried again later");
-    let (generation, next) = (status.generation, later(now, now));
+    // What came due after it is found when the search works again.
+    let (generation, next) = (status.generation, later(cursor, now));
     Some(FireItem {
         task: id,
         generation,
@@ -424,7 +440,10 @@ fn fire_blindly(id: TaskId, status: &TaskStatus, why: impl std::fmt::Display, no
 /// Returns the runs that a fire will create and that nothing holds back: what can be assigned in the same entry. A wrong guess is refused.
 fn startable(status: &TaskStatus, item: &FireItem) -> impl Iterator<Item = RunId> {
     let idle = status.live.is_empty() && status.held.is_empty();
+    // Where room in a group or certain workers are needed, the dispatcher looks.
+    let plain = status.policy.group.is_none() && status.policy.placement.is_any();
     let count = match (status.policy.overlap, idle) {
+        _ if !plain => 0,
         (Overlap::Allow, _) => item.runs.len(),
         (_, true) => item.runs.len().min(1),
         (_, false) => 0,

@@ -8,7 +8,8 @@ use sched_core::ids::{RequestKey, RunId, TaskId};
 use sched_core::limits::NAME_BYTES_MAX;
 use sched_core::schedule::{DstPolicy, Schedule};
 use sched_core::task::{
-    Action, Delivery, Missed, NextRun, Overlap, Policy, Retention, TaskRef, TaskSpec, TaskState, Tries,
+    Action, Bounds, Delivery, Ending, Group, Jitter, Missed, NextRun, Overlap, Placement, Policy, Retention, TaskRef,
+    TaskSpec, TaskState, Tries,
 };
 
 /// The namespace and the zone that an empty text stands for.
@@ -65,6 +66,23 @@ pub fn task_spec(wire: v1::TaskSpec, accepted_at: Timestamp) -> Result<TaskSpec,
         schedule: schedule(wire.schedule.unwrap_or_default(), accepted_at)?,
         action: action(wire.action.unwrap_or_default())?,
         policy: policy(wire.policy.unwrap_or_default())?,
+        bounds: bounds(wire.bounds.unwrap_or_default())?,
+    })
+}
+
+/// The bounds of a task. Whoever accepts the task sets the seed of the jitter.
+///
+/// # Errors
+///
+/// When an instant is out of range.
+pub fn bounds(wire: v1::Bounds) -> Result<Bounds, Reject> {
+    let instant = |field: &str, at: Option<i64>| at.map(|at| instant(field, at)).transpose();
+    Ok(Bounds {
+        not_before: instant("bounds.not_before", wire.not_before_unix_ms)?,
+        until: instant("bounds.until", wire.until_unix_ms)?,
+        expires: instant("bounds.expires", wire.expires_unix_ms)?,
+        count: wire.count,
+        jitter: wire.jitter_ms.map(|ms| Jitter { ms, seed: 0 }),
     })
 }
 
@@ -78,7 +96,7 @@ pub fn schedule(wire: v1::Schedule, accepted_at: Timestamp) -> Result<Schedule, 
     use v1::schedule::Form;
     let form = wire
         .form
-        .ok_or_else(|| missing("schedule", "one of now, at, in, every, cron, rrule, manual"))?;
+        .ok_or_else(|| missing("schedule", "one of now, at, in, every, cron, rrule, after, manual"))?;
     Ok(match form {
         Form::Now(_) => Schedule::Now,
         Form::At(at) => Schedule::At(instant("schedule.at", at.at_unix_ms)?),
@@ -96,6 +114,18 @@ pub fn schedule(wire: v1::Schedule, accepted_at: Timestamp) -> Result<Schedule, 
         },
         Form::Rrule(rule) => rrule(rule, accepted_at)?,
         Form::Manual(_) => Schedule::Manual,
+        Form::After(after) => Schedule::After {
+            parents: after
+                .tasks
+                .into_iter()
+                .map(|task| task_ref(Some(task)))
+                .collect::<Result<_, _>>()?,
+            on: match enumeration("schedule.after.on", after.on)? {
+                v1::Ending::Unspecified | v1::Ending::Success => Ending::Success,
+                v1::Ending::Failure => Ending::Failure,
+                v1::Ending::Any => Ending::Any,
+            },
+        },
     })
 }
 
@@ -221,6 +251,14 @@ pub fn policy(wire: v1::Policy) -> Result<Policy, Reject> {
             failed_max: retention.failed_max.unwrap_or(default.retention.failed_max),
             age_ms_max: retention.age_ms_max.unwrap_or(default.retention.age_ms_max),
         },
+        group: wire.group.map(|group| Group {
+            name: group.name,
+            limit: group.limit,
+        }),
+        placement: wire.placement.map_or_else(Placement::default, |placement| Placement {
+            require: placement.require,
+            prefer: placement.prefer,
+        }),
     })
 }
 

@@ -3,7 +3,10 @@ use crate::v1;
 use sched_core::Timestamp;
 use sched_core::ids::{RequestKey, RunId, SessionId, TaskId, Token};
 use sched_core::schedule::{DstPolicy, Schedule};
-use sched_core::task::{Action, Delivery, Missed, NextRun, Overlap, Policy, Retention, TaskRef, TaskSpec, Tries};
+use sched_core::task::{
+    Action, Bounds, Delivery, Ending, Group, Jitter, Missed, NextRun, Overlap, Placement, Policy, Retention, TaskRef,
+    TaskSpec, Tries,
+};
 use std::collections::BTreeMap;
 
 const ACCEPTED: Timestamp = Timestamp::from_millis(1_700_000_000_123);
@@ -36,6 +39,21 @@ fn full() -> TaskSpec {
                 failed_max: 2,
                 age_ms_max: 3,
             },
+            group: Some(Group {
+                name: "g".into(),
+                limit: 4,
+            }),
+            placement: Placement {
+                require: BTreeMap::from([("gpu".into(), "yes".into())]),
+                prefer: BTreeMap::from([("zone".into(), "x".into())]),
+            },
+        },
+        bounds: Bounds {
+            not_before: Some(Timestamp::from_millis(1)),
+            until: Some(Timestamp::from_millis(2)),
+            expires: Some(Timestamp::from_millis(3)),
+            count: Some(4),
+            jitter: Some(Jitter { ms: 5, seed: 0 }),
         },
     }
 }
@@ -64,6 +82,16 @@ fn schedules() -> Vec<Schedule> {
             dst: DstPolicy::Skip,
         },
         Schedule::Manual,
+        Schedule::After {
+            parents: vec![
+                TaskRef::Id(TaskId(3)),
+                TaskRef::Name {
+                    namespace: "n".into(),
+                    name: "a".into(),
+                },
+            ],
+            on: Ending::Any,
+        },
     ]
 }
 
@@ -108,6 +136,7 @@ fn a_task_of_defaults_comes_back() {
         description: String::new(),
         schedule: Schedule::Now,
         action: actions().remove(2),
+        bounds: Bounds::default(),
         policy: Policy::default(),
     };
     assert_eq!(

@@ -7,7 +7,8 @@ use sched_core::ids::{RequestKey, RunId, TaskId};
 use sched_core::run::{Attempt, AttemptEnd, LedgerFact, LedgerLine, Occurrence, Run, RunState};
 use sched_core::schedule::{DstPolicy, Schedule};
 use sched_core::task::{
-    Action, Delivery, Missed, NextRun, Overlap, Policy, ScheduleKind, Task, TaskRef, TaskSpec, TaskState, TaskStatus,
+    Action, Bounds, Delivery, Ending, Missed, NextRun, Overlap, Policy, ScheduleKind, Task, TaskRef, TaskSpec,
+    TaskState, TaskStatus,
 };
 
 /// A task as a client asks for it. Every optional field is written out, so that the reader needs to know no default.
@@ -21,6 +22,18 @@ pub fn task_spec(spec: &TaskSpec) -> v1::TaskSpec {
         schedule: Some(schedule(&spec.schedule)),
         action: Some(action(&spec.action)),
         policy: Some(policy(&spec.policy)),
+        bounds: (spec.bounds != Bounds::default()).then(|| bounds(&spec.bounds)),
+    }
+}
+
+/// The bounds of a task.
+pub fn bounds(bounds: &Bounds) -> v1::Bounds {
+    v1::Bounds {
+        not_before_unix_ms: bounds.not_before.map(Timestamp::as_millis),
+        until_unix_ms: bounds.until.map(Timestamp::as_millis),
+        expires_unix_ms: bounds.expires.map(Timestamp::as_millis),
+        count: bounds.count,
+        jitter_ms: bounds.jitter.map(|jitter| jitter.ms),
     }
 }
 
@@ -58,6 +71,15 @@ pub fn schedule(schedule: &Schedule) -> v1::Schedule {
             dst: dst_policy(*dst).into(),
         }),
         Schedule::Manual => Form::Manual(v1::ManualSchedule {}),
+        Schedule::After { parents, on } => Form::After(v1::AfterSchedule {
+            tasks: parents.iter().map(task_ref).collect(),
+            on: match on {
+                Ending::Success => v1::Ending::Success,
+                Ending::Failure => v1::Ending::Failure,
+                Ending::Any => v1::Ending::Any,
+            }
+            .into(),
+        }),
     };
     v1::Schedule { form: Some(form) }
 }
@@ -141,6 +163,14 @@ pub fn policy(policy: &Policy) -> v1::Policy {
             failed_max: Some(policy.retention.failed_max),
             age_ms_max: Some(policy.retention.age_ms_max),
         }),
+        group: policy.group.as_ref().map(|group| v1::Group {
+            name: group.name.clone(),
+            limit: group.limit,
+        }),
+        placement: (!policy.placement.is_any()).then(|| v1::Placement {
+            require: policy.placement.require.clone(),
+            prefer: policy.placement.prefer.clone(),
+        }),
     }
 }
 
@@ -223,6 +253,8 @@ pub fn task(id: TaskId, task: &Task, status: &TaskStatus) -> v1::Task {
         finished: status.finished,
         failed: status.failed,
         ended_at_unix_ms: status.ended_at.map(Timestamp::as_millis),
+        occurrences: status.occurrences,
+        waits_for: status.waits_for.iter().map(|id| id.0).collect(),
     }
 }
 
@@ -237,7 +269,7 @@ pub fn run_id(id: RunId) -> v1::RunId {
 /// A run's state; what it is pending for is [`run`]'s to say.
 pub fn run_state(state: RunState) -> v1::RunState {
     match state {
-        RunState::Ready | RunState::Delayed { .. } | RunState::Held => v1::RunState::Pending,
+        RunState::Ready | RunState::Delayed { .. } | RunState::Held | RunState::Blocked => v1::RunState::Pending,
         RunState::Assigned { .. } => v1::RunState::Assigned,
         RunState::Running { .. } => v1::RunState::Running,
         RunState::Lost { .. } => v1::RunState::Lost,
@@ -253,6 +285,7 @@ pub fn run(run: &Run, task_name: Option<&str>) -> v1::Run {
         RunState::Ready => (v1::Pending::Ready, None),
         RunState::Delayed { until } => (v1::Pending::Delayed, Some(until)),
         RunState::Held => (v1::Pending::Held, None),
+        RunState::Blocked => (v1::Pending::Blocked, None),
         _ => (v1::Pending::Unspecified, None),
     };
     v1::Run {
@@ -271,13 +304,28 @@ pub fn run(run: &Run, task_name: Option<&str>) -> v1::Run {
         attempts_count: run.attempts_count,
         attempts: run.attempts.iter().map(attempt).collect(),
         exit_code: run.exit_code,
-        reason: run.reason.clone(),
+        reason: reason(run),
         priority: i32::from(run.priority),
         params: params(&run.params),
         cancelling: run.cancelling,
         losses: run.losses,
         stale_reports: run.stale_reports,
         generation: run.generation,
+        backfill: matches!(run.occurrence, Occurrence::Backfill(_)),
+    }
+}
+
+/// Why a run is where it is. What a ready run waits for is said here, because nothing changes its record while it waits.
+fn reason(run: &Run) -> String {
+    let wanted = sched_core::explain::demands(&run.placement);
+    if run.state == RunState::Ready && !wanted.is_empty() && run.reason.is_empty() {
+        return format!("waiting for a worker with {wanted}");
+    }
+    match &run.group {
+        Some(group) if run.state == RunState::Blocked && run.reason.is_empty() => {
+            format!("waiting for room in group {}", group.name)
+        }
+        _ => run.reason.clone(),
     }
 }
 
@@ -398,6 +446,16 @@ pub fn task_reply(reply: &Reply) -> Option<v1::TaskReply> {
             name: name.clone(),
             state: task_state(*state).into(),
             next_run: Some(next_run(*next)),
+        }),
+        _ => None,
+    }
+}
+
+/// The reply to a backfill; nothing when the command was another.
+pub fn backfill_reply(reply: &Reply) -> Option<v1::BackfillReply> {
+    match reply {
+        Reply::Runs(runs) => Some(v1::BackfillReply {
+            runs: runs.iter().copied().map(run_id).collect(),
         }),
         _ => None,
     }

@@ -223,6 +223,7 @@ pub(super) fn submit(request: RequestKey, payload: usize) -> Item {
             payload: vec![7; payload],
         },
         policy: Policy::default(),
+        bounds: Default::default(),
     };
     let command = Command::Submit {
         spec: Box::new(spec),

@@ -51,6 +51,7 @@ impl Cluster {
                 payload: Vec::new(),
             },
             policy: Policy::default(),
+            bounds: Default::default(),
         };
         match self.apply(
             now,
