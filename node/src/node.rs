@@ -18,6 +18,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -111,6 +112,8 @@ pub struct Node {
     server: JoinHandle<()>,
     server_stop: CancellationToken,
     waits: JoinHandle<()>,
+    /// Ready when the data folder is free for another.
+    released: oneshot::Receiver<()>,
 }
 
 impl Node {
@@ -125,6 +128,11 @@ impl Node {
                 data_dir: config.data_dir.display().to_string(),
             });
         }
+        let (free, released) = oneshot::channel();
+        data.on_release(move || {
+            // Nobody waits for it when the process ends first.
+            let _ = free.send(());
+        });
         let clock = Arc::new(Clock::new());
         let replica = Replica::start(data.clone(), options(&config, listeners.peers, clock.clone())).await?;
         let listener = async_listener(&config, listeners.client)?;
@@ -166,6 +174,7 @@ impl Node {
             server,
             server_stop,
             waits,
+            released,
         })
     }
 
@@ -217,7 +226,13 @@ impl Node {
             tracing::warn!("the log was not closed in time");
         }
         self.waits.abort();
-        tracing::info!(node = %shared.replica.node(), "stopped");
+        let node = shared.replica.node();
+        drop(shared);
+        // Whoever starts a node on this folder next shall not find it in use.
+        if timeout(CLOSE_TIMEOUT, self.released).await.is_err() {
+            tracing::warn!("the data folder is not free: something still holds it");
+        }
+        tracing::info!(%node, "stopped");
     }
 }
 

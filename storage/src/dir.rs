@@ -63,7 +63,21 @@ struct Inner {
     identity: Mutex<Identity>,
     opened: Mutex<BTreeSet<u32>>,
     shared: Shared,
-    lock: Arc<File>,
+    lock: Arc<Lock>,
+}
+
+/// The lock on a data folder.
+pub(crate) struct Lock {
+    file: Option<File>,
+    on_release: Mutex<Vec<Box<dyn FnOnce() + Send>>>,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        drop(self.file.take());
+        let waiting = std::mem::take(self.on_release.get_mut().unwrap_or_else(PoisonError::into_inner));
+        waiting.into_iter().for_each(|call| call());
+    }
 }
 
 /// One Raft group's log, tables and snapshots. All handles are cheap to clone.
@@ -86,7 +100,7 @@ pub(crate) struct GroupContext {
     pub(crate) tmp: PathBuf,
     pub(crate) shared: Shared,
     /// Held so that the folder stays ours as long as anything of it is open.
-    pub(crate) _lock: Arc<File>,
+    pub(crate) _lock: Arc<Lock>,
 }
 
 impl DataDir {
@@ -121,6 +135,11 @@ impl DataDir {
             lock,
         };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Calls back when the folder is free again: when the last clone of this, and the last handle of its groups, was dropped.
+    pub fn on_release(&self, call: impl FnOnce() + Send + 'static) {
+        locked(&self.inner.lock.on_release).push(Box::new(call));
     }
 
     /// Returns the folder itself.
@@ -248,12 +267,15 @@ impl Group {
     }
 }
 
-fn lock(path: &Path) -> Result<File> {
+fn lock(path: &Path) -> Result<Lock> {
     let file = path.join(LOCK);
     let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&file);
     let lock = lock.map_err(|e| StorageError::io(&file, "open", e))?;
     match lock.try_lock() {
-        Ok(()) => Ok(lock),
+        Ok(()) => Ok(Lock {
+            file: Some(lock),
+            on_release: Mutex::default(),
+        }),
         Err(TryLockError::WouldBlock) => Err(StorageError::InUse { path: path.to_owned() }),
         Err(TryLockError::Error(e)) => Err(StorageError::io(&file, "lock", e)),
     }

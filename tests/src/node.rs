@@ -100,6 +100,11 @@ impl Node {
         Ok(())
     }
 
+    /// Returns the arguments that follow those that every node gets.
+    pub fn arguments(&self) -> &[String] {
+        &self.arguments
+    }
+
     /// Replaces the arguments that follow those that every node gets; counts at the next start.
     pub fn set_arguments(&mut self, arguments: Vec<String>) {
         self.arguments = arguments;

@@ -38,7 +38,7 @@ pub(crate) fn index_of_run(run: &Run) -> [Option<Key<'_>>; 2] {
             [Some(key), None]
         }
         RunState::Delayed { until } => [Some(Key::Waiting(until, Waiting::Run(run.id))), None],
-        RunState::Held => [None, None],
+        RunState::Held => [Some(Key::Held(run.id)), None],
         RunState::Assigned { session, .. } | RunState::Running { session, .. } => {
             [Some(Key::Running(session, run.id)), None]
         }

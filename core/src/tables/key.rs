@@ -43,6 +43,8 @@ pub enum Key<'a> {
     Running(SessionId, RunId),
     /// A lost run.
     Lost(RunId),
+    /// A run that waits for an earlier one of its task.
+    Held(RunId),
     /// An ended run in the finished or failed index, by end time.
     Ended(TaskOutcome, Timestamp, RunId),
     /// An ended run of one task, by outcome and number: retention by count.
@@ -114,6 +116,7 @@ fn blocked(out: &mut Vec<u8>, namespace: &str, name: &str) {
 
 const TAG_RUNNING: u8 = 1;
 const TAG_LOST: u8 = 2;
+const TAG_HELD: u8 = 3;
 const TAG_ENDED: u8 = 1;
 const TAG_ENDED_OF_TASK: u8 = 2;
 const TAG_ENDED_TASK: u8 = 3;
@@ -138,7 +141,7 @@ impl Key<'_> {
             Key::Spool(_) => Table::Spool,
             Key::Waiting(..) => Table::Waiting,
             Key::Ready(..) => Table::Ready,
-            Key::Running(..) | Key::Lost(_) => Table::Running,
+            Key::Running(..) | Key::Lost(_) | Key::Held(_) => Table::Running,
             Key::Ended(..) | Key::EndedOfTask(..) | Key::EndedTask(..) => Table::Ended,
             Key::Ledger(..) => Table::Ledger,
             Key::Name(..) => Table::Names,
@@ -181,6 +184,10 @@ impl Key<'_> {
             }
             Key::Lost(id) => {
                 out.push(TAG_LOST);
+                run(&mut out, id);
+            }
+            Key::Held(id) => {
+                out.push(TAG_HELD);
                 run(&mut out, id);
             }
             Key::Ended(outcome, at, id) => {
@@ -293,6 +300,16 @@ impl Key<'_> {
     /// Returns the range of all lost runs.
     pub fn lost_all() -> (Vec<u8>, Vec<u8>) {
         (vec![TAG_LOST], vec![TAG_LOST + 1])
+    }
+
+    /// Returns the range of all runs that wait for an earlier one of their task.
+    pub fn held_all() -> (Vec<u8>, Vec<u8>) {
+        (vec![TAG_HELD], vec![TAG_HELD + 1])
+    }
+
+    /// Returns the range of all runs that wait for room in a group.
+    pub fn blocked_all() -> (Vec<u8>, Vec<u8>) {
+        (vec![TAG_BLOCKED], vec![TAG_BLOCKED + 1])
     }
 
     /// Returns the range of the finished or failed index that ended at or before `until`.

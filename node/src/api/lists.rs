@@ -170,6 +170,8 @@ fn task_ids(view: &impl View, filter: &TaskFilter, first: TaskId, limit: usize) 
 enum Source {
     Ready,
     Delayed,
+    Held,
+    Blocked,
     Running,
     Lost,
     Failed,
@@ -177,9 +179,11 @@ enum Source {
 }
 
 impl Source {
-    const ALL: [(Source, char); 6] = [
+    const ALL: [(Source, char); 8] = [
         (Source::Ready, 'r'),
         (Source::Delayed, 'd'),
+        (Source::Held, 'h'),
+        (Source::Blocked, 'g'),
         (Source::Running, 'a'),
         (Source::Lost, 'l'),
         (Source::Failed, 'x'),
@@ -195,7 +199,7 @@ impl Source {
 
     fn holds(self, state: RunState) -> bool {
         match self {
-            Source::Ready | Source::Delayed => state == RunState::Pending,
+            Source::Ready | Source::Delayed | Source::Held | Source::Blocked => state == RunState::Pending,
             Source::Running => matches!(state, RunState::Assigned | RunState::Running),
             Source::Lost => state == RunState::Lost,
             Source::Failed => matches!(state, RunState::Failed | RunState::Terminated),
@@ -207,6 +211,8 @@ impl Source {
         let (table, (from, to)) = match self {
             Source::Ready => (Table::Ready, (Vec::new(), END.to_vec())),
             Source::Delayed => (Table::Waiting, (Vec::new(), END.to_vec())),
+            Source::Held => (Table::Running, Key::held_all()),
+            Source::Blocked => (Table::Groups, Key::blocked_all()),
             Source::Running => (Table::Running, Key::running_all()),
             Source::Lost => (Table::Running, Key::lost_all()),
             Source::Failed => (
@@ -403,7 +409,7 @@ fn run_of_key(source: Source, key: &[u8]) -> Result<Option<RunId>, Fault> {
             _ => None,
         }),
         Source::Failed | Source::Finished => Ok(decode_ended(key).map(|(_, run)| run)),
-        Source::Ready | Source::Running | Source::Lost => run_in(key).map(Some),
+        Source::Ready | Source::Held | Source::Blocked | Source::Running | Source::Lost => run_in(key).map(Some),
     }
 }
 

@@ -7,6 +7,8 @@ use super::Term;
 use crate::clock;
 use crate::shared::{OrStop, Shared};
 use crate::state;
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
 use sched_proto::metadata;
 use sched_proto::v1::StatusRequest;
 use sched_proto::v1::scheduler_client::SchedulerClient;
@@ -18,6 +20,8 @@ use tonic::Request;
 
 /// Between two comparisons.
 const PERIOD: Duration = Duration::from_secs(5);
+/// Before the first comparison is tried again, as long as no majority answers.
+const AGAIN: Duration = Duration::from_millis(200);
 /// For one answer. A late one says little about the clock.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 /// How far leader time may be from the majority's.
@@ -36,41 +40,59 @@ pub(crate) struct Difference {
     pub(crate) ahead_ms: i64,
 }
 
-/// Compares clocks until the term is over.
+/// Compares clocks until the term is over. Nothing is fired before the first comparison, which ends as soon as a majority has answered.
 pub(super) async fn run(shared: Arc<Shared>, term: Arc<Term>) {
+    let mut first = true;
     loop {
         let voters = shared.replica.members().iter().filter(|member| member.voter).count();
-        let differences = compare(&shared).await;
-        let verdict = judge(
-            voters,
-            differences.iter().map(|d| d.ahead_ms).collect(),
-            state_ahead(&shared),
-        );
-        match verdict {
-            Verdict::Unknown => {}
+        let enough = if first { voters / 2 } else { voters };
+        let differences = compare(&shared, enough).await;
+        let ahead_ms = differences.iter().map(|d| d.ahead_ms).collect();
+        let verdict = judge(voters, ahead_ms, state_ahead(&shared));
+        let pause = match verdict {
+            Verdict::Unknown if first => AGAIN,
+            Verdict::Unknown => PERIOD,
             Verdict::Fine { ahead_ms } => {
-                if ahead_ms.abs() > NOISE_MS {
-                    shared.clock.slew(ahead_ms, PERIOD);
-                }
-                if term.clock_apart.swap(false, Ordering::Relaxed) {
-                    tracing::warn!(term = term.number, "clocks agree again, tasks are fired again");
-                    term.ticker.poke(sched_core::Timestamp::MIN);
-                }
+                fine(&shared, &term, ahead_ms, first);
+                PERIOD
             }
-            Verdict::Apart { what, ms } => {
-                term.clock_apart.store(true, Ordering::Relaxed);
-                tracing::error!(
-                    term = term.number,
-                    ms,
-                    "{what}: nothing is fired; check the clocks (NTP) of all nodes"
-                );
+            Verdict::Apart { ms } => {
+                apart(&term, "this leader's clock is apart from the majority's", ms);
                 if let Err(e) = shared.replica.hand_over(HAND_OVER_TIMEOUT).await {
                     tracing::warn!(error = %e, term = term.number, "leadership not handed over");
                 }
+                PERIOD
             }
-        }
-        tokio::time::sleep(PERIOD).await;
+            Verdict::StateAhead { ms } => {
+                // Every leader would find the same: it passes with time, not with another leader.
+                apart(&term, "the time of the state is ahead of the majority's clocks", ms);
+                PERIOD
+            }
+        };
+        first &= verdict == Verdict::Unknown;
+        tokio::time::sleep(pause).await;
     }
+}
+
+fn fine(shared: &Shared, term: &Term, ahead_ms: i64, first: bool) {
+    if ahead_ms.abs() > NOISE_MS {
+        shared.clock.slew(ahead_ms, PERIOD);
+    }
+    if term.clock_apart.swap(false, Ordering::Relaxed) {
+        if !first {
+            tracing::warn!(term = term.number, "clocks agree again, tasks are fired again");
+        }
+        term.ticker.poke(sched_core::Timestamp::MIN);
+    }
+}
+
+fn apart(term: &Term, what: &str, ms: i64) {
+    term.clock_apart.store(true, Ordering::Relaxed);
+    tracing::error!(
+        term = term.number,
+        ms,
+        "{what}: nothing is fired; check the clocks (NTP) of all nodes"
+    );
 }
 
 /// How far the state's time is ahead of leader time.
@@ -81,16 +103,22 @@ fn state_ahead(shared: &Shared) -> i64 {
         .millis_since(shared.clock.now())
 }
 
-/// Asks every other voter for its clock. Those that do not answer in time are left out.
-pub(crate) async fn compare(shared: &Shared) -> Vec<Difference> {
+/// Asks every other voter for its clock, until so many have answered. Those that do not answer in time are left out.
+pub(crate) async fn compare(shared: &Shared, enough: usize) -> Vec<Difference> {
     let this = shared.replica.node();
     let others = shared
         .replica
         .members()
         .into_iter()
         .filter(|member| member.voter && member.node != this);
-    let asked = others.map(|member| ask(shared, member.client_address));
-    futures::future::join_all(asked).await.into_iter().flatten().collect()
+    let mut asked: FuturesUnordered<_> = others.map(|member| ask(shared, member.client_address)).collect();
+    let mut answers = Vec::new();
+    while answers.len() < enough
+        && let Some(answer) = asked.next().await
+    {
+        answers.extend(answer);
+    }
+    answers
 }
 
 async fn ask(shared: &Shared, address: String) -> Option<Difference> {
@@ -116,8 +144,12 @@ enum Verdict {
     Fine {
         ahead_ms: i64,
     },
+    /// This node's clock is so far ahead of the majority's.
     Apart {
-        what: &'static str,
+        ms: i64,
+    },
+    /// The state's time is.
+    StateAhead {
         ms: i64,
     },
 }
@@ -133,17 +165,11 @@ fn judge(voters: usize, mut ahead_ms: Vec<i64>, state_ahead_ms: i64) -> Verdict 
     let (lower, upper) = (ahead_ms[(ahead_ms.len() - 1) / 2], ahead_ms[ahead_ms.len() / 2]);
     let median = if lower.abs() <= upper.abs() { lower } else { upper };
     if median.abs() > APART_MS_MAX {
-        return Verdict::Apart {
-            what: "this leader's clock is apart from the majority's",
-            ms: -median,
-        };
+        return Verdict::Apart { ms: -median };
     }
     let state_ahead_ms = state_ahead_ms - median;
     if state_ahead_ms > APART_MS_MAX {
-        return Verdict::Apart {
-            what: "the time of the state is ahead of the majority's clocks",
-            ms: state_ahead_ms,
-        };
+        return Verdict::StateAhead { ms: state_ahead_ms };
     }
     Verdict::Fine { ahead_ms: median }
 }
@@ -162,8 +188,9 @@ mod tests {
             Verdict::Fine { ahead_ms: 0 },
             "of two nobody knows"
         );
-        assert!(matches!(judge(3, vec![900, 1000], 0), Verdict::Apart { ms: -900, .. }));
-        assert!(matches!(judge(3, vec![-900, -1000], 0), Verdict::Apart { ms: 900, .. }));
-        assert!(matches!(judge(3, vec![1, 2], 60_000), Verdict::Apart { .. }));
+        assert_eq!(judge(3, vec![900, 1000], 0), Verdict::Apart { ms: -900 });
+        assert_eq!(judge(3, vec![-900, -1000], 0), Verdict::Apart { ms: 900 });
+        assert_eq!(judge(3, vec![1, 2], 60_000), Verdict::StateAhead { ms: 59_999 });
+        assert_eq!(judge(1, vec![], 60_000), Verdict::StateAhead { ms: 60_000 });
     }
 }

@@ -18,6 +18,8 @@ use std::time::Duration;
 const PERIOD: Duration = Duration::from_secs(10);
 /// Between rounds that found something: the work of clients comes first.
 const PACE: Duration = Duration::from_millis(20);
+/// Between rounds of a walk that found nothing yet.
+const STEP: Duration = Duration::from_millis(250);
 /// Index entries read in one round of one walk.
 const READ_MAX: usize = 2048;
 
@@ -38,16 +40,18 @@ pub(super) async fn run(shared: Arc<Shared>) {
         walks = kept;
         let round = round.or_stop();
         if round.is_empty() {
-            tokio::time::sleep(PERIOD).await;
+            tokio::time::sleep(if walks.are_through() { PERIOD } else { STEP }).await;
             continue;
         }
+        // Answers go out of date all the time: some of them gone is no reason to look again at once.
+        let deletes = !round.runs.is_empty() || !round.tasks.is_empty();
         let command = Command::Retain {
             runs: round.runs,
             tasks: round.tasks,
             requests_until: now,
         };
         match propose_one(&shared, command).await {
-            Ok(Reply::Count { count, .. }) if count > 0 => {
+            Ok(Reply::Count { count, more }) if more || (count > 0 && deletes) => {
                 tracing::debug!(count, "retention");
                 tokio::time::sleep(PACE).await;
             }
@@ -83,6 +87,11 @@ struct Walks {
 }
 
 impl Walks {
+    /// Whether each has come to its end.
+    fn are_through(&self) -> bool {
+        self.finished.is_empty() && self.failed.is_empty() && self.tasks.is_empty()
+    }
+
     fn round(&mut self, view: &impl View, now: Timestamp) -> Result<Round, Fault> {
         let mut round = Round::default();
         for (outcome, walk) in [

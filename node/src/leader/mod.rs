@@ -127,7 +127,8 @@ impl Duties {
             dispatch: Notify::new(),
             drain: Notify::new(),
             reports,
-            clock_apart: AtomicBool::new(false),
+            // Until the clocks of a majority are known, nothing is fired.
+            clock_apart: AtomicBool::new(true),
         });
         tracing::info!(node = %shared.replica.node(), term = number, workers = term.hub.len(), "leading");
         let mut tasks = JoinSet::new();

@@ -265,7 +265,8 @@ impl LogStore {
         Ticket { told, folder }
     }
 
-    /// Remembers how far the log is known to be committed. Returns at once; after a crash the older value may be back.
+    /// Remembers how far the log is known to be committed. Returns at once; it is written with the next entries, so that after a crash an
+    /// older value may be back.
     ///
     /// # Errors
     /// The log is closed after a failure.
@@ -277,7 +278,6 @@ impl LogStore {
         }
         now.committed = committed;
         now.committed_waits = true;
-        log.wake.notify_one();
         Ok(())
     }
 

@@ -78,8 +78,12 @@ impl Writer {
     /// Waits for work; `None` when the log is closed.
     fn next(&self) -> Option<Work> {
         let mut now = locked(&self.log.now);
-        while now.queue.is_empty() && !now.committed_waits {
+        // The commit marker waits for the next write, or for the end: alone it is worth none.
+        while now.queue.is_empty() {
             if now.closing {
+                if now.committed_waits {
+                    break;
+                }
                 return None;
             }
             now = self.log.wake.wait(now).unwrap_or_else(PoisonError::into_inner);
