@@ -9,6 +9,7 @@
 )]
 
 mod cron;
+mod dateutil;
 mod dst;
 mod forms;
 mod hostile;
