@@ -9,6 +9,7 @@
 )]
 
 mod cron;
+mod cron_model;
 mod dateutil;
 mod dst;
 mod forms;
