@@ -11,6 +11,11 @@ impl Bundled {
     pub(crate) fn new() -> Self {
         Self(jiff::tz::TimeZoneDatabase::bundled())
     }
+
+    /// Returns the names of all zones.
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.0.available().map(|name| name.to_string()).collect()
+    }
 }
 
 impl Zones for Bundled {
