@@ -12,6 +12,7 @@ mod cron;
 mod cron_model;
 mod dateutil;
 mod dst;
+mod explain;
 mod forms;
 mod hostile;
 mod model;
