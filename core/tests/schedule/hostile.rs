@@ -243,7 +243,7 @@ fn what_never_occurs_is_refused() {
 #[test]
 fn nothing_takes_longer_than_promised() {
     let zones = ["UTC", "Europe/Zurich", "Australia/Lord_Howe"];
-    let mut slow = Vec::new();
+    let mut costs = Vec::new();
     let rules = IMPOSSIBLE
         .iter()
         .chain(&EXTREME)
@@ -258,10 +258,7 @@ fn nothing_takes_longer_than_promised() {
                 "9999-12-31T23:59:59Z",
             ] {
                 let schedule = rrule_in(&rule, start, zone, DstPolicy::Skip);
-                let took = cost(&schedule);
-                if took > PROMISED {
-                    slow.push(format!("{took:?}: {rule:.80} from {start} {zone}"));
-                }
+                costs.push((cost(&schedule), format!("{rule:.80} from {start} {zone}")));
             }
         }
     }
@@ -270,12 +267,21 @@ fn nothing_takes_longer_than_promised() {
         .iter()
         .flat_map(|expr| zones.map(|zone| cron_in(expr, zone, DstPolicy::Skip)));
     for schedule in crons.chain(sets()) {
-        let took = cost(&schedule);
-        if took > PROMISED {
-            slow.push(format!("{took:?}: {:.80}", schedule.to_string()));
-        }
+        costs.push((cost(&schedule), format!("{:.80}", schedule.to_string())));
     }
-    assert!(slow.is_empty(), "{}", slow.join("\n"));
+    costs.sort();
+    let slowest: Vec<String> = costs
+        .iter()
+        .rev()
+        .take(5)
+        .map(|(took, what)| format!("{took:?}: {what}"))
+        .collect();
+    println!("the slowest of {}:\n{}", costs.len(), slowest.join("\n"));
+    assert!(
+        costs.iter().all(|(took, _)| *took <= PROMISED),
+        "{}",
+        slowest.join("\n")
+    );
 }
 
 #[test]
