@@ -3,7 +3,8 @@
 #
 #   scripts/setup.sh build   libclang and a C++ compiler: what `cargo build` needs
 #   scripts/setup.sh lint    cargo-deny and cargo-audit, compiled into .tools/
-#   scripts/setup.sh test    docker, docker-compose, debootstrap and kubectl for the deployment tests
+#   scripts/setup.sh test    docker, docker-compose, debootstrap and kubectl for the deployment tests, and python-dateutil in
+#                            .tools/ for the tests of recurrence
 #
 # As root (or with a sudo that asks no password) packages come from the system's own package manager. Otherwise libclang
 # comes from PyPI into .tools/, and the deployment tests say what they miss.
@@ -15,6 +16,8 @@ TOOLS=$PWD/.tools
 LIBCLANG_WHEEL=libclang==18.1.1
 CARGO_DENY=0.20.2
 CARGO_AUDIT=0.22.2
+# What recurrence rules are held against, with all it depends on.
+DATEUTIL=(python-dateutil==2.9.0.post0 six==1.17.0)
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
@@ -115,11 +118,24 @@ test_needs() {
     apt_install "${missing[@]}" || say "could not install ${missing[*]}: the deployment tests that need them will say so"
 }
 
+# As above: a test says so when there is none in the end.
+dateutil() {
+    local folder=$TOOLS/dateutil
+    # Such a folder names its own path and its Python: one that was copied, or outlived them, is made anew.
+    "$folder/bin/python" -c 'import dateutil.rrule' 2>/dev/null && return
+    say "installing ${DATEUTIL[*]} into .tools/dateutil"
+    python3 -m venv --clear "$folder" >&2 &&
+        "$folder/bin/python" -m pip install --quiet --disable-pip-version-check "${DATEUTIL[@]}" >&2 && return
+    # Debian's own, which goes with Debian's own Python.
+    { can_apt && apt_install python3-dateutil; } ||
+        say "could not install python-dateutil: the test of fresh recurrence rules will say so"
+}
+
 for part in "${@:-build}"; do
     case $part in
         build) build ;;
         lint) lint ;;
-        test) test_needs ;;
+        test) test_needs; dateutil ;;
         *) die "unknown part '$part': expected build, lint or test" ;;
     esac
 done

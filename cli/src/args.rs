@@ -451,6 +451,9 @@ pub(crate) struct Next {
     /// The task's name, on which H in a cron expression depends
     #[arg(long, value_name = "N", default_value = "", hide_default_value = true)]
     pub(crate) name: String,
+    /// Say in words what the schedule means, and where changes of the local clock touch it within two years
+    #[arg(long)]
+    pub(crate) explain: bool,
     /// How many
     #[arg(short = 'n', long = "count", value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) count: u32,

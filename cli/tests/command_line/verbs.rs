@@ -491,3 +491,39 @@ async fn backfill_and_explain_print_what_the_cluster_says() {
     let lines: Vec<String> = serde_json::from_str(&json).expect("an array of lines");
     assert_eq!(lines.len(), 1);
 }
+
+#[tokio::test]
+async fn next_explains_what_a_schedule_means() {
+    let next = async |flags: &[&str]| run_alone(&[&["next", "--explain"], flags].concat()).await;
+    let flags = ["--cron", "30 2 * * *", "--tz", "Europe/Berlin", "-n", "1"];
+    let after = ["--after", "2027-03-27T12:00:00Z"];
+    let text = next(&[&flags[..], &after[..]].concat()).await.done();
+    let first: Vec<&str> = text.lines().take(3).collect();
+    assert_eq!(
+        first,
+        [
+            "every day at 02:30, Europe/Berlin",
+            "2027-03-28T01:00:00.000Z",
+            "2027-03-28: 02:30 does not exist in Europe/Berlin; runs at 03:00 instead (dst=shift)",
+        ]
+    );
+    let json = next(&[&flags[..], &after[..], &["-o", "json"]].concat()).await.json();
+    assert_eq!(json["meaning"], "every day at 02:30, Europe/Berlin");
+    assert_eq!(json["clock"], "wall");
+    assert_eq!(json["times"], serde_json::json!(["2027-03-28T01:00:00.000Z"]));
+    let changes = json["clock_changes"].as_array().expect("a list");
+    let kinds: Vec<_> = changes.iter().map(|change| change["kind"].as_str()).collect();
+    // Two years from the end of March have three of its last Sundays.
+    assert_eq!(kinds, ["gap", "fold", "gap", "fold", "gap"].map(Some));
+    assert_eq!(changes[0]["runs_at"], "2027-03-28T01:00:00.000Z");
+    let skipped = next(&[&flags[..], &after[..], &["--dst", "skip", "-o", "json"]].concat())
+        .await
+        .json();
+    assert_eq!(skipped["clock_changes"][0]["runs_at"], serde_json::Value::Null);
+    let text = next(&["--cron", "*/30 * * * *", "--tz", "Europe/Berlin", "-n", "1"])
+        .await
+        .done();
+    assert!(text.contains("absolute time"), "{text}");
+    // What is refused is refused the same way.
+    next(&["--cron", "0 0 30 2 *"]).await.failed(2, &["never occurs"]);
+}

@@ -33,6 +33,8 @@ pub(super) enum Cron {
         times: Times,
         /// Whether the hours are fixed: such a rule follows the wall clock, any other absolute time.
         fixed_hours: bool,
+        /// The fields that decide about days, for people.
+        rule: DayRule,
     },
 }
 
@@ -122,6 +124,7 @@ impl Cron {
             days,
             times,
             fixed_hours,
+            rule,
         })
     }
 }
@@ -319,18 +322,18 @@ fn stable_hash(key: &str, field: &str) -> u64 {
 }
 
 /// The day-of-month field.
-#[derive(Clone, Copy, Default)]
-struct MonthDays {
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct MonthDays {
     /// Leaves all days open.
-    wildcard: bool,
+    pub(super) wildcard: bool,
     /// Bit d is day d.
-    days: u32,
+    pub(super) days: u32,
     /// Bit n is the n-th day before the last one: `L` is bit 0.
-    back: u32,
+    pub(super) back: u32,
     /// Bit d is the weekday nearest to day d.
-    nearest: u32,
+    pub(super) nearest: u32,
     /// The last weekday, Monday to Friday.
-    last_workday: bool,
+    pub(super) last_workday: bool,
 }
 
 impl MonthDays {
@@ -379,16 +382,16 @@ impl MonthDays {
 }
 
 /// The weekday field.
-#[derive(Clone, Copy, Default)]
-struct Weekdays {
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Weekdays {
     /// Leaves all days open.
-    wildcard: bool,
+    pub(super) wildcard: bool,
     /// Bit w is weekday w, Monday being 0.
-    days: u8,
+    pub(super) days: u8,
     /// Likewise, the last one of the month.
-    last: u8,
+    pub(super) last: u8,
     /// For each weekday, bit n is the n-th one of the month.
-    nth: [u8; 7],
+    pub(super) nth: [u8; 7],
 }
 
 impl Weekdays {
@@ -426,11 +429,12 @@ impl Weekdays {
 }
 
 /// The three fields that decide about days.
-struct DayRule {
+#[derive(Clone, Copy, Debug)]
+pub(super) struct DayRule {
     /// Bit m is month m.
-    months: u16,
-    month_days: MonthDays,
-    weekdays: Weekdays,
+    pub(super) months: u16,
+    pub(super) month_days: MonthDays,
+    pub(super) weekdays: Weekdays,
 }
 
 impl DayRule {

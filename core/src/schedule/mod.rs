@@ -5,22 +5,27 @@
 //! or the environment, and nothing here may be called by `apply`, because zone data differs between hosts.
 
 mod calendar;
+mod changes;
 mod civil;
 mod cron;
 mod days;
 mod duration;
 mod error;
+mod explain;
 mod parts;
 mod positions;
 mod rule;
 mod search;
 mod slots;
 mod times;
+mod words;
 mod yearly;
 mod zone;
 
+pub use changes::{Clock, ClockChange};
 pub use duration::{format_duration, parse_duration};
 pub use error::ScheduleError;
+pub use explain::explain;
 
 use crate::task::{Bounds, Ending, Jitter, TaskRef};
 use crate::time::Timestamp;
@@ -190,6 +195,7 @@ impl Recurrence {
                         days,
                         times,
                         fixed_hours,
+                        rule: _,
                     } => {
                         let rule = Rule::from_cron(days, times, fixed_hours, &zone);
                         Kind::Rules(Arc::new(RuleSet::new(vec![rule], Vec::new(), Vec::new(), zone, *dst)))

@@ -335,6 +335,22 @@ fn slots(parts: &Parts, begin: i64, local: i64, zone: &Zone) -> Slots {
     Slots::new(unit, interval, days, times, positions, (begin, local))
 }
 
+/// A rule on the wall clock, to be asked for readings of that clock, whatever they mean as instants.
+pub(super) struct Wall<'a> {
+    calendar: &'a Calendar,
+    rule: &'a Rule,
+    zone: &'a Zone,
+}
+
+impl Wall<'_> {
+    /// Returns the first reading at or after `local`, as far as a search comes.
+    pub(super) fn next(&self, local: i64, steps: &mut Steps) -> Option<i64> {
+        let found = self.calendar.next(local, steps).ok()?;
+        let instant = self.zone.instant_of(found, DstPolicy::Shift)?;
+        (self.rule.begin..=self.rule.end).contains(&instant).then_some(found)
+    }
+}
+
 /// Rules and dates together: RRULE, RDATE and EXDATE, or one cron rule.
 #[derive(Clone, Debug)]
 pub(super) struct RuleSet {
@@ -362,6 +378,33 @@ impl RuleSet {
             zone,
             dst,
         }
+    }
+
+    /// Returns the zone that all rules share.
+    pub(super) fn zone(&self) -> &Zone {
+        &self.zone
+    }
+
+    /// Returns what a gap does to the rules on the wall clock.
+    pub(super) fn dst(&self) -> DstPolicy {
+        self.dst
+    }
+
+    /// Whether an EXDATE takes this instant out.
+    pub(super) fn is_taken_out(&self, instant: i64) -> bool {
+        self.exdates.binary_search(&instant).is_ok()
+    }
+
+    /// Returns the rules on the wall clock.
+    pub(super) fn walls(&self) -> impl Iterator<Item = Wall<'_>> {
+        self.rules.iter().filter_map(|rule| match &rule.engine {
+            Engine::Wall(calendar) => Some(Wall {
+                calendar,
+                rule,
+                zone: &self.zone,
+            }),
+            Engine::Absolute(_) => None,
+        })
     }
 
     /// Returns the first occurrence at or after instant `from`.

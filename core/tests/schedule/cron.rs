@@ -1,7 +1,7 @@
-//! Cron expressions: tables, a slow model that looks at each minute, and the croner crate as a second opinion.
+//! Cron expressions: tables, and the croner crate as a second opinion.
 
-use crate::support::{Rng, after, at_second, compile, compiled, cron, second, seeds, shown, t};
-use chrono::{DateTime, Datelike, Timelike};
+use crate::support::{after, at_second, compile, compiled, cron, second, shown, t};
+use chrono::DateTime;
 use std::str::FromStr as _;
 
 #[test]
@@ -220,88 +220,6 @@ const PINNED: [&str; 2] = ["2026-01-01T15:13:00Z", "2026-01-01T00:11:00Z"];
 fn compiled_for(expr: &str, key: &str) -> sched_core::schedule::Recurrence {
     let zones = crate::support::Bundled::new();
     sched_core::schedule::Recurrence::compile(&cron(expr), key, &zones).expect("compiles")
-}
-
-/// A field as numbers, and as text.
-struct Field {
-    numbers: Vec<i64>,
-    text: String,
-}
-
-fn field(rng: &mut Rng, least: i64, most: i64, star_percent: u64) -> Field {
-    if rng.percent(star_percent) {
-        return Field {
-            numbers: (least..=most).collect(),
-            text: "*".to_owned(),
-        };
-    }
-    let mut numbers = Vec::new();
-    let mut items = Vec::new();
-    for _ in 0..rng.within(1, 3) {
-        let first = rng.within(least, most);
-        match rng.within(0, 3) {
-            0 => {
-                let last = rng.within(first, most);
-                numbers.extend(first..=last);
-                items.push(format!("{first}-{last}"));
-            }
-            1 => {
-                let (last, step) = (rng.within(first, most), rng.within(1, most - least));
-                numbers.extend((first..=last).step_by(step as usize));
-                items.push(format!("{first}-{last}/{step}"));
-            }
-            _ => {
-                numbers.push(first);
-                items.push(first.to_string());
-            }
-        }
-    }
-    Field {
-        numbers,
-        text: items.join(","),
-    }
-}
-
-/// Walks all minutes and asks each field whether it has what the clock shows.
-#[test]
-fn equals_looking_at_each_minute() {
-    for seed in seeds("equals_looking_at_each_minute") {
-        let mut rng = Rng(seed);
-        for _ in 0..120 {
-            let fields = [(0, 59, 30), (0, 23, 40), (1, 31, 50), (1, 12, 70), (0, 6, 50)]
-                .map(|(least, most, star)| field(&mut rng, least, most, star));
-            let expr = fields.iter().map(|f| f.text.as_str()).collect::<Vec<_>>().join(" ");
-            let [minutes, hours, days, months, weekdays] = &fields;
-            let start = rng.within(0, 2_000_000_000) / 60 * 60;
-            let both = days.text == "*" || weekdays.text == "*";
-            let passes = |at: i64| {
-                let shown = DateTime::from_timestamp(at, 0).expect("an instant");
-                let has = |field: &Field, value: u32| field.numbers.contains(&i64::from(value));
-                let day = has(days, shown.day());
-                let weekday = has(weekdays, shown.weekday().num_days_from_sunday());
-                has(minutes, shown.minute())
-                    && has(hours, shown.hour())
-                    && has(months, shown.month())
-                    && if both { day && weekday } else { day || weekday }
-            };
-            let end = start + 60 * 86_400;
-            let expected: Vec<i64> = (start + 60..=end)
-                .step_by(60)
-                .filter(|at| passes(*at))
-                .take(300)
-                .collect();
-            let Ok(recurrence) = compile(&cron(&expr)) else {
-                assert!(expected.is_empty(), "{expr}");
-                continue;
-            };
-            let mut found: Vec<i64> = after(&recurrence, at_second(start), expected.len().max(1))
-                .into_iter()
-                .map(second)
-                .collect();
-            found.retain(|at| *at <= end);
-            assert_eq!(found, expected, "{expr} after {}", at_second(start));
-        }
-    }
 }
 
 /// croner decides the special day forms by its own code.

@@ -348,7 +348,8 @@ fn walk(recurrence: &Recurrence, from: i64, to: i64) -> Vec<i64> {
     found
 }
 
-const WALL: [(&str, Times); 3] = [
+/// Cron expressions, and rules from [`WALL_START`] that mean the same.
+const WALL: [(&str, Times); 5] = [
     (
         "0 0 * * *",
         Times {
@@ -370,7 +371,32 @@ const WALL: [(&str, Times); 3] = [
             minutes: &[30],
         },
     ),
+    (
+        "FREQ=DAILY;BYHOUR=2;BYMINUTE=5,55;BYSECOND=0",
+        Times {
+            hours: Some(&[2]),
+            minutes: &[5, 55],
+        },
+    ),
+    (
+        "FREQ=MONTHLY;BYMONTHDAY=1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31;\
+         BYHOUR=0,3;BYMINUTE=30;BYSECOND=0",
+        Times {
+            hours: Some(&[0, 3]),
+            minutes: &[30],
+        },
+    ),
 ];
+
+/// Before every change that is looked at.
+const WALL_START: &str = "1969-12-01T00:00:00Z";
+
+fn on_the_wall(rule: &str, zone: &str, dst: DstPolicy) -> Recurrence {
+    compiled(&match rule.starts_with("FREQ") {
+        true => rrule_in(rule, WALL_START, zone, dst),
+        false => cron_in(rule, zone, dst),
+    })
+}
 
 #[test]
 fn around_every_change_of_many_zones() {
@@ -381,9 +407,9 @@ fn around_every_change_of_many_zones() {
             .zone(name)
             .unwrap_or_else(|| panic!("{name} is in the bundled data"));
         let mut wall = Vec::new();
-        for (expr, times) in WALL {
+        for (rule, times) in WALL {
             for dst in [DstPolicy::Shift, DstPolicy::Skip] {
-                wall.push((compiled(&cron_in(expr, name, dst)), times, dst));
+                wall.push((on_the_wall(rule, name, dst), times, dst));
             }
         }
         let stepped = compiled(&cron_in("*/20 * * * *", name, DstPolicy::Shift));
@@ -448,6 +474,54 @@ fn every_day_from_1970_to_2100() {
         assert!((47_480..=47_483).contains(&days), "{name}: {days} days");
         assert!(shifted <= 140, "{name}: {shifted} days shifted");
     }
+}
+
+/// In every zone that there is, a daily time in the middle of what a change leaves out or repeats: once a day, at the first instant that
+/// shows it or, left out, at the change.
+#[test]
+fn in_the_middle_of_every_change_of_every_zone() {
+    let zones = Bundled::new();
+    let mut compared = 0;
+    for name in zones.names() {
+        let Some(zone) = zones.zone(&name) else { continue };
+        for change in changes(&zone).into_iter().filter(|at| *at < 2_145_916_800) {
+            let offset = |at: i64| {
+                i64::from(
+                    zone.to_offset(jiff::Timestamp::from_second(at).expect("in range"))
+                        .seconds(),
+                )
+            };
+            let (before, after) = (offset(change - 1), offset(change));
+            let middle = (change + (before + after) / 2).div_euclid(60) * 60;
+            let size = (before - after).abs();
+            // What is less than two minutes apart has no minute in its middle; what is a day apart has every time of day.
+            if !(120..=43_200).contains(&size) {
+                continue;
+            }
+            let time = middle.rem_euclid(86_400) / 60;
+            let expr = format!("{} {} * * *", time % 60, time / 60);
+            let next = |dst: DstPolicy| {
+                let recurrence = compiled(&cron_in(&expr, &name, dst));
+                let first = recurrence.next_after(at_second(change - size - 1)).at();
+                first.map(|at| (second(at), recurrence.next_after(at).at().map(second)))
+            };
+            let [(shifted, after_shifted), (skipped, _)] =
+                [DstPolicy::Shift, DstPolicy::Skip].map(|dst| next(dst).expect("it is daily"));
+            let place = format!("{name} {expr} at {}", at_second(change));
+            let first_time = middle - before;
+            if after > before {
+                assert_eq!(shifted, change, "{place}");
+                assert!(skipped > change + size, "{place}: {}", at_second(skipped));
+            } else {
+                assert_eq!((shifted, skipped), (first_time, first_time), "{place}");
+            }
+            // Not again when the clock shows it again, and not lost on the next day.
+            let later = after_shifted.expect("it is daily") - shifted;
+            assert!((43_000..130_000).contains(&later), "{place}: again after {later} s");
+            compared += 1;
+        }
+    }
+    assert!(compared > 10_000, "{compared} changes compared");
 }
 
 /// Asking from anywhere gives what walking gives.

@@ -9,7 +9,10 @@
 )]
 
 mod cron;
+mod cron_model;
+mod dateutil;
 mod dst;
+mod explain;
 mod forms;
 mod hostile;
 mod model;

@@ -2,6 +2,7 @@
 
 use sched_core::Timestamp;
 use sched_core::schedule::{DstPolicy, Next, Recurrence, Schedule, ScheduleError, Zones};
+use std::io::Write as _;
 
 /// Zone data that does not depend on the machine.
 pub(crate) struct Bundled(jiff::tz::TimeZoneDatabase);
@@ -9,6 +10,11 @@ pub(crate) struct Bundled(jiff::tz::TimeZoneDatabase);
 impl Bundled {
     pub(crate) fn new() -> Self {
         Self(jiff::tz::TimeZoneDatabase::bundled())
+    }
+
+    /// Returns the names of all zones.
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.0.available().map(|name| name.to_string()).collect()
     }
 }
 
@@ -56,16 +62,28 @@ impl Rng {
 
 /// Returns `SEED`, or a fixed seed and a fresh one, which are printed.
 pub(crate) fn seeds(test: &str) -> Vec<u64> {
-    let seeds = match std::env::var("SEED") {
-        Ok(seed) => vec![seed.parse().expect("SEED is a number")],
-        Err(_) => {
-            // The hasher's keys are the one source of randomness in std.
-            use std::hash::{BuildHasher, RandomState};
-            vec![1, RandomState::new().hash_one(test) >> 16]
-        }
-    };
+    let seeds = given_seed().map_or_else(|| vec![1, fresh(test)], |seed| vec![seed]);
     println!("{test}: seeds {seeds:?}");
     seeds
+}
+
+/// Returns `SEED`, or else a fresh seed; it is printed, whatever becomes of the test.
+pub(crate) fn fresh_seed(test: &str) -> u64 {
+    let seed = given_seed().unwrap_or_else(|| fresh(test));
+    // Past the harness, which keeps the output of what passes to itself.
+    let _ = writeln!(std::io::stderr(), "{test}: SEED={seed}");
+    seed
+}
+
+fn given_seed() -> Option<u64> {
+    let seed = std::env::var("SEED").ok()?;
+    Some(seed.parse().expect("SEED is a number"))
+}
+
+fn fresh(test: &str) -> u64 {
+    // The hasher's keys are the one source of randomness in std.
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(test) >> 16
 }
 
 pub(crate) fn t(text: &str) -> Timestamp {
