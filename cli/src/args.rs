@@ -139,18 +139,19 @@ pub(crate) enum Verb {
 #[derive(Args, Debug)]
 #[command(
     group(clap::ArgGroup::new("when").args(["at", "in_", "every", "cron", "rrule", "manual"])),
-    group(clap::ArgGroup::new("what").args(["command", "http", "sample", "file"]).required(true)),
+    group(clap::ArgGroup::new("what").args(["command", "http", "mail_to", "sample", "file"]).required(true)),
     after_help = "Without a schedule the task runs at once. With a name it can be enqueued only once.\n\n\
         Examples:\n  \
         schedcli enqueue --in 1s --sample ok\n  \
         schedcli enqueue --cron '0 9 * * 1-5' --tz Europe/Zurich --name report -- /usr/bin/report --daily\n  \
         schedcli enqueue --rrule 'FREQ=MINUTELY;BYSECOND=40' -- /bin/sh -c 'date >> out.txt'\n  \
         schedcli enqueue --every 5m --http 'GET http://127.0.0.1:8080/health'\n  \
+        schedcli enqueue --at 2027-03-01T09:00:00Z --before 15m --mail-to ann@example.org --subject 'The books are closed at 9'\n  \
         schedcli enqueue -f tasks.yaml"
 )]
 pub(crate) struct Enqueue {
     /// Submit the tasks of a YAML or JSON file, - for standard input; a named task that is there already, and equal, is left alone
-    #[arg(long, short, value_name = "FILE", conflicts_with_all = ["when", "ScheduleInput", "ActionInput", "PolicyInput", "TaskFlags"])]
+    #[arg(long, short, value_name = "FILE", conflicts_with_all = ["when", "ScheduleInput", "ActionInput", "MailInput", "PolicyInput", "TaskFlags"])]
     pub(crate) file: Option<PathBuf>,
     /// Wait until the task has ended; exit with 1 when it failed
     #[arg(long)]
@@ -202,7 +203,7 @@ pub(crate) struct Dequeue {
 #[derive(Args, Debug)]
 #[command(
     group(clap::ArgGroup::new("start").args(["at", "in_"]).required(true)),
-    after_help = "The start is the instant of a one-shot, the anchor of --every, the dtstart of --rrule.\n\n\
+    after_help = "The start is the instant of a one-shot, the event of --before, the anchor of --every, the dtstart of --rrule.\n\n\
                   Example:\n  schedcli move 42 --at 2027-03-01T09:00:00Z"
 )]
 pub(crate) struct MoveTask {

@@ -1,6 +1,6 @@
 //! From what people wrote to a task: every field read, every contradiction named by the field it stands in.
 
-use crate::input::{ActionInput, DeliveryWord, DstWord, OverlapWord, PolicyInput, ScheduleInput};
+use crate::input::{ActionInput, DeliveryWord, DstWord, MailInput, OverlapWord, PolicyInput, ScheduleInput};
 use crate::when;
 use jiff::tz::TimeZone;
 use sched_core::Timestamp;
@@ -39,8 +39,9 @@ impl Origin {
     fn name(self, part: &str, field: &str) -> String {
         match self {
             Origin::Flags if field == "command" => "CMD".to_owned(),
+            Origin::Flags if field == "mail_subject" || field == "mail_text" => field.replace("mail_", "--"),
             Origin::Flags => format!("--{}", field.replace('_', "-")),
-            Origin::Document => format!("{part}.{field}"),
+            Origin::Document => format!("{part}.{}", field.replace("mail_", "mail.")),
         }
     }
 }
@@ -93,7 +94,7 @@ impl Builder<'_> {
         };
         let text = |value: &Option<String>| value.clone().unwrap_or_default();
         let schedule = match form {
-            "at" => Schedule::At(self.instant("at", &text(&input.at), &zone)?),
+            "at" => self.at(input, &text(&input.at), &zone)?,
             "in" => Schedule::In {
                 delay_ms: self.duration("schedule", "in", &text(&input.in_))?,
             },
@@ -131,6 +132,17 @@ impl Builder<'_> {
         })
     }
 
+    fn at(&self, input: &ScheduleInput, at: &str, zone: &TimeZone) -> Result<Schedule, Problem> {
+        let at = self.instant("at", at, zone)?;
+        match &input.before {
+            None => Ok(Schedule::At(at)),
+            Some(before) => Ok(Schedule::Before {
+                event: at,
+                before_ms: self.duration("schedule", "before", before)?,
+            }),
+        }
+    }
+
     /// Returns the one form that is given.
     fn form(&self, input: &ScheduleInput) -> Result<&'static str, Problem> {
         let given = [
@@ -165,6 +177,7 @@ impl Builder<'_> {
             ("exdate", !input.exdate.is_empty(), &["rrule"]),
             ("tz", input.tz.is_some(), &["cron", "rrule", "at", "every"]),
             ("dst", input.dst.is_some(), &["cron", "rrule"]),
+            ("before", input.before.is_some(), &["at"]),
         ];
         for (field, is_given, forms) in companions {
             if is_given && !forms.contains(&form) {
@@ -193,6 +206,7 @@ impl Builder<'_> {
         match kind {
             "command" => self.command(input),
             "http" => self.http(input),
+            "mail_to" => self.mail(&input.mail),
             _ => self.sample(input.sample.as_deref().unwrap_or_default()),
         }
     }
@@ -201,6 +215,11 @@ impl Builder<'_> {
         let given = [
             ("command", !input.command.is_empty()),
             ("http", input.http.is_some()),
+            // A document says `mail`, whatever is in it; of flags, those beside --mail-to mean nothing without it.
+            (
+                "mail_to",
+                !input.mail.to.is_empty() || self.origin == Origin::Document && !input.mail.is_empty(),
+            ),
             ("sample", input.sample.is_some()),
         ];
         let mut kinds = given.iter().filter(|(_, is_given)| *is_given).map(|(kind, _)| *kind);
@@ -208,7 +227,7 @@ impl Builder<'_> {
             (Some(kind), None) => Ok(kind),
             (None, _) => Err(Problem {
                 field: "action".to_owned(),
-                what: "is missing; expected one of command, http, sample".to_owned(),
+                what: "is missing; expected one of command, http, mail, sample".to_owned(),
             }),
             (Some(first), Some(second)) => {
                 let other = self.origin.name("action", first);
@@ -228,6 +247,10 @@ impl Builder<'_> {
             ("body", input.body.is_some(), "http"),
             ("http_status", !input.http_status.is_empty(), "http"),
             ("http_timeout", input.http_timeout.is_some(), "http"),
+            ("mail_cc", !input.mail.cc.is_empty(), "mail_to"),
+            ("mail_from", input.mail.from.is_some(), "mail_to"),
+            ("mail_subject", input.mail.subject.is_some(), "mail_to"),
+            ("mail_text", input.mail.text.is_some(), "mail_to"),
         ];
         match companions.iter().find(|(_, is_given, of)| *is_given && *of != kind) {
             Some((field, _, of)) => {
@@ -299,6 +322,20 @@ impl Builder<'_> {
                 Some(timeout) => self.duration("action", "http_timeout", timeout)?,
                 None => HTTP_TIMEOUT_MS_DEFAULT,
             },
+        })
+    }
+
+    fn mail(&self, input: &MailInput) -> Result<Action, Problem> {
+        let text = self.content("mail_text", input.text.as_deref())?;
+        Ok(Action::Mail {
+            from: input.from.clone(),
+            to: input.to.clone(),
+            cc: input.cc.clone(),
+            subject: input.subject.clone().ok_or_else(|| {
+                let what = "is missing; a mail has one, for example \"Backup is due\"";
+                self.problem("action", "mail_subject", what)
+            })?,
+            text: String::from_utf8(text).map_err(|_| self.problem("action", "mail_text", "is not UTF-8"))?,
         })
     }
 

@@ -4,7 +4,9 @@
 //! the number of the task in it, and the field; all tasks of a file are read before the first is sent.
 
 use crate::build::{Builder, Origin, Problem};
-use crate::input::{ActionInput, DeliveryWord, DstWord, OverlapWord, PolicyInput, ScheduleInput, pairs, pairs_as_map};
+use crate::input::{
+    ActionInput, DeliveryWord, DstWord, MailInput, OverlapWord, PolicyInput, ScheduleInput, pairs, pairs_as_map,
+};
 use sched_client::Submission;
 use sched_core::schedule::{DstPolicy, Schedule, Zones, format_duration};
 use sched_core::task::{Action, Delivery, Missed, Overlap, Policy, TaskSpec};
@@ -243,6 +245,10 @@ fn schedule_of(schedule: &Schedule) -> ScheduleInput {
             in_zone(&mut input, zone, *dst);
         }
         Schedule::Manual => input.manual = true,
+        Schedule::Before { event, before_ms } => {
+            input.at = Some(event.to_string());
+            input.before = Some(format_duration(*before_ms));
+        }
     }
     input
 }
@@ -288,6 +294,21 @@ fn action_of(action: &Action) -> ActionInput {
             } else {
                 format!("{word},{duration_ms}")
             });
+        }
+        Action::Mail {
+            from,
+            to,
+            cc,
+            subject,
+            text,
+        } => {
+            input.mail = MailInput {
+                to: to.clone(),
+                cc: cc.clone(),
+                from: from.clone(),
+                subject: Some(subject.clone()),
+                text: Some(text.clone()).filter(|text| !text.is_empty()),
+            };
         }
     }
     input

@@ -52,3 +52,9 @@ pub const HORIZON_MS: i64 = 400 * 366 * 24 * 60 * 60 * 1000;
 pub const DURATION_MS_MAX: u64 = 10 * 366 * 24 * 60 * 60 * 1000;
 /// Most tries of one run.
 pub const TRIES_MAX: u32 = 1000;
+/// Recipients of one mail, copies included: relays commonly take 100 in one go.
+pub const MAIL_RECIPIENTS_MAX: usize = 100;
+/// Longest mail address in bytes, as SMTP has it.
+pub const MAIL_ADDRESS_BYTES_MAX: usize = 254;
+/// Longest subject of a mail in bytes: the longest line that a mail may have.
+pub const MAIL_SUBJECT_BYTES_MAX: usize = 998;

@@ -90,15 +90,29 @@ pub enum Action {
         /// Carried along unused, so that the cost of a payload can be measured.
         payload: Vec<u8>,
     },
+    /// Sends a mail through the relay of the worker's node.
+    Mail {
+        /// The sender's address; the one of the worker's node when absent.
+        from: Option<String>,
+        /// Addresses.
+        to: Vec<String>,
+        /// Addresses that get a copy.
+        cc: Vec<String>,
+        /// One line.
+        subject: String,
+        /// Plain text.
+        text: String,
+    },
 }
 
 impl Action {
-    /// Returns the name of the executor: `command`, `http` or `sample`.
+    /// Returns the name of the executor: `command`, `http`, `sample` or `mail`.
     pub fn kind(&self) -> &'static str {
         match self {
             Action::Command { .. } => "command",
             Action::Http { .. } => "http",
             Action::Sample { .. } => "sample",
+            Action::Mail { .. } => "mail",
         }
     }
 }
@@ -321,7 +335,7 @@ impl ScheduleKind {
     /// Returns the kind of a schedule.
     pub fn of(schedule: &Schedule) -> Self {
         match schedule {
-            Schedule::Now | Schedule::At(_) | Schedule::In { .. } => ScheduleKind::OneShot,
+            Schedule::Now | Schedule::At(_) | Schedule::In { .. } | Schedule::Before { .. } => ScheduleKind::OneShot,
             Schedule::Every { .. } | Schedule::Cron { .. } | Schedule::Rrule { .. } => ScheduleKind::Periodic,
             Schedule::Manual => ScheduleKind::Manual,
         }

@@ -74,6 +74,23 @@ fn spec() -> TaskSpec {
     }
 }
 
+fn reminder() -> TaskSpec {
+    TaskSpec {
+        schedule: Schedule::Before {
+            event: t(10),
+            before_ms: 5,
+        },
+        action: Action::Mail {
+            from: Some("ops@example.org".into()),
+            to: vec!["ann@example.org".into()],
+            cc: vec!["bob@example.org".into()],
+            subject: "s".into(),
+            text: "t".into(),
+        },
+        ..spec()
+    }
+}
+
 fn status() -> TaskStatus {
     TaskStatus {
         state: TaskState::Running,
@@ -191,6 +208,10 @@ fn commands() -> Vec<Command> {
             generation: 1,
             schedule: rrule,
             next,
+        },
+        Command::Submit {
+            spec: Box::new(reminder()),
+            first: NextRun::At(t(5)),
         },
         Command::Trigger {
             task: task.clone(),

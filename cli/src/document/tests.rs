@@ -133,6 +133,8 @@ fn a_task_written_as_a_document_is_read_as_the_same_task() {
         "schedule: {in: 90s}\naction: {http: 'post http://localhost/x', header: 'A: b', body: x, http_status: [200, 404], http_timeout: 5s}",
         "schedule: {every: 5m, anchor: 2027-03-01T00:00:00Z}\naction: {sample: ok}",
         "schedule: {cron: 0 9 * * 1-5, tz: Europe/Zurich}\naction: {sample: ok}\npolicy: {missed: skip}",
+        "schedule: {at: 2027-03-01T00:00:00Z, before: 15m}\naction: {mail: {to: a@x.org, cc: [b@x.org], from: c@x.org, subject: s, text: t}}",
+        "action: {mail: {to: [a@x.org, b@x.org], subject: s}}",
         "schedule: {manual: true}\naction: {command: ls}",
     ] {
         let text = text.replace("{command: ls}", "{command: [ls]}");
@@ -218,7 +220,40 @@ fn what_a_task_says_wrong_is_named_by_its_field() {
     let long = format!("action: {{sample: ok}}\nname: {}", "x".repeat(257));
     let big = format!("action: {{command: [cat], stdin: {}}}", "x".repeat(65_537));
     for (text, field, part) in [
-        ("name: x", "action", "one of command, http, sample"),
+        ("name: x", "action", "one of command, http, mail, sample"),
+        ("action: {mail: {subject: s}}", "action.mail.to", "ann@example.org"),
+        ("action: {mail: {to: ann, subject: s}}", "action.mail.to", "\"ann\""),
+        (
+            "action: {mail: {to: a@x.org, cc: bob, subject: s}}",
+            "action.mail.cc",
+            "\"bob\"",
+        ),
+        (
+            "action: {mail: {to: a@x.org, from: me, subject: s}}",
+            "action.mail.from",
+            "\"me\"",
+        ),
+        ("action: {mail: {to: a@x.org}}", "action.mail.subject", "Backup is due"),
+        (
+            "action: {mail: {to: a@x.org, subject: ''}}",
+            "action.mail.subject",
+            "one line",
+        ),
+        (
+            "action: {sample: ok, mail: {to: a@x.org, subject: s}}",
+            "action.sample",
+            "action.mail.to is given too",
+        ),
+        (
+            "action: {sample: ok}\nschedule: {at: 2027-03-01T00:00:00Z, before: early}",
+            "schedule.before",
+            "90m",
+        ),
+        (
+            "action: {sample: ok}\nschedule: {in: 1h, before: 1m}",
+            "schedule.before",
+            "schedule.at",
+        ),
         (
             "action: {sample: ok, http: x}",
             "action.sample",

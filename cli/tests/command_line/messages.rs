@@ -40,6 +40,55 @@ async fn wrong_usage_is_2_and_sends_nothing() {
         ),
         (&["enqueue", "--sample", "perhaps"], &["--sample", "ok,500"]),
         (&["enqueue", "--dir", "x", "--sample", "ok"], &["--dir", "CMD"]),
+        (
+            &["enqueue", "--before", "15m", "--in", "1h", "--sample", "ok"],
+            &["--before", "--at"],
+        ),
+        (
+            &[
+                "enqueue",
+                "--at",
+                "2030-01-01T09:00:00Z",
+                "--before",
+                "early",
+                "--sample",
+                "ok",
+            ],
+            &["--before", "early", "90m"],
+        ),
+        (
+            &["enqueue", "--mail-to", "Ann <ann@x.org>", "--subject", "s"],
+            &["action.mail.to", "Ann <ann@x.org>", "ann@example.org"],
+        ),
+        (
+            &["enqueue", "--mail-to", "a@x.org", "--mail-cc", "bob", "--subject", "s"],
+            &["action.mail.cc", "bob", "ann@example.org"],
+        ),
+        (
+            &["enqueue", "--mail-to", "a@x.org", "--mail-from", "me", "--subject", "s"],
+            &["action.mail.from", "me", "ann@example.org"],
+        ),
+        (&["enqueue", "--mail-to", "a@x.org"], &["--subject", "Backup is due"]),
+        (
+            &["enqueue", "--mail-to", "a@x.org", "--subject", "a\nBcc: x@y"],
+            &["action.mail.subject", "Bcc", "one line"],
+        ),
+        (
+            &[
+                "enqueue",
+                "--mail-to",
+                "a@x.org",
+                "--subject",
+                "s",
+                "--text",
+                "@/no/such/file",
+            ],
+            &["--text", "/no/such/file"],
+        ),
+        (
+            &["enqueue", "--subject", "s", "--sample", "ok"],
+            &["--subject", "--mail-to"],
+        ),
         (&["enqueue", "--http", "GET nowhere"], &["action.http.url", "http"]),
         (&["enqueue", "--name", &long, "--sample", "ok"], &["name", "257", "256"]),
         (&["enqueue", "--name", "42", "--sample", "ok"], &["name", "letter"]),

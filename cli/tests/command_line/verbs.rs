@@ -102,6 +102,14 @@ async fn the_forms_of_schedules_and_actions_reach_the_cluster() {
         Schedule::At(Timestamp::from_millis(T))
     );
     assert_eq!(schedule(&["--manual"]).await, Schedule::Manual);
+    let alarm = Schedule::Before {
+        event: Timestamp::from_millis(T),
+        before_ms: 900_000,
+    };
+    assert_eq!(
+        schedule(&["--at", "2027-01-15T08:00:00Z", "--before", "15m"]).await,
+        alarm
+    );
     let every = Schedule::Every {
         every_ms: 300_000,
         anchor: Timestamp::from_millis(T),
@@ -150,6 +158,31 @@ async fn the_forms_of_schedules_and_actions_reach_the_cluster() {
         [("A".to_owned(), "b: c".to_owned()), ("D".to_owned(), "e".to_owned())]
     );
     assert_eq!((success_statuses, timeout_ms), (vec![202], 5_000));
+    let mail = action(&[
+        "--mail-to",
+        "a@x.org",
+        "--mail-to",
+        "b@x.org",
+        "--mail-cc",
+        "c@x.org",
+        "--mail-from",
+        "d@x.org",
+        "--subject",
+        "s",
+        "--text",
+        "t",
+    ])
+    .await;
+    assert_eq!(
+        mail,
+        Action::Mail {
+            from: Some("d@x.org".into()),
+            to: vec!["a@x.org".into(), "b@x.org".into()],
+            cc: vec!["c@x.org".into()],
+            subject: "s".into(),
+            text: "t".into(),
+        }
+    );
     let sample = action(&["--sample", "fail,250"]).await;
     assert_eq!(
         sample,

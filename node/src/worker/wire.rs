@@ -218,6 +218,19 @@ pub fn action_to_wire(action: &Action) -> pb::Action {
             duration_ms: *duration_ms,
             payload: Bytes::copy_from_slice(payload),
         }),
+        Action::Mail {
+            from,
+            to,
+            cc,
+            subject,
+            text,
+        } => pb::action::Kind::Mail(pb::MailAction {
+            from: from.clone(),
+            to: to.clone(),
+            cc: cc.clone(),
+            subject: subject.clone(),
+            text: text.clone(),
+        }),
     };
     pb::Action { kind: Some(kind) }
 }
@@ -251,6 +264,13 @@ pub fn action_from_wire(action: pb::Action) -> Result<Action, WireError> {
             succeed: sample.succeed,
             duration_ms: sample.duration_ms,
             payload: sample.payload.into(),
+        },
+        pb::action::Kind::Mail(mail) => Action::Mail {
+            from: mail.from,
+            to: mail.to,
+            cc: mail.cc,
+            subject: mail.subject,
+            text: mail.text,
         },
     })
 }

@@ -78,7 +78,7 @@ pub fn schedule(wire: v1::Schedule, accepted_at: Timestamp) -> Result<Schedule, 
     use v1::schedule::Form;
     let form = wire
         .form
-        .ok_or_else(|| missing("schedule", "one of now, at, in, every, cron, rrule, manual"))?;
+        .ok_or_else(|| missing("schedule", "one of now, at, in, every, cron, rrule, manual, before"))?;
     Ok(match form {
         Form::Now(_) => Schedule::Now,
         Form::At(at) => Schedule::At(instant("schedule.at", at.at_unix_ms)?),
@@ -96,6 +96,10 @@ pub fn schedule(wire: v1::Schedule, accepted_at: Timestamp) -> Result<Schedule, 
         },
         Form::Rrule(rule) => rrule(rule, accepted_at)?,
         Form::Manual(_) => Schedule::Manual,
+        Form::Before(before) => Schedule::Before {
+            event: instant("schedule.at", before.event_unix_ms)?,
+            before_ms: before.before_ms,
+        },
     })
 }
 
@@ -150,7 +154,7 @@ pub fn action(wire: v1::Action) -> Result<Action, Reject> {
     Ok(
         match wire
             .kind
-            .ok_or_else(|| missing("action", "one of command, http, sample"))?
+            .ok_or_else(|| missing("action", "one of command, http, sample, mail"))?
         {
             Kind::Command(command) => Action::Command {
                 argv: command.argv,
@@ -179,6 +183,13 @@ pub fn action(wire: v1::Action) -> Result<Action, Reject> {
                 succeed: sample.succeed,
                 duration_ms: sample.duration_ms,
                 payload: sample.payload.into(),
+            },
+            Kind::Mail(mail) => Action::Mail {
+                from: mail.from,
+                to: mail.to,
+                cc: mail.cc,
+                subject: mail.subject,
+                text: mail.text,
             },
         },
     )

@@ -64,6 +64,10 @@ fn schedules() -> Vec<Schedule> {
             dst: DstPolicy::Skip,
         },
         Schedule::Manual,
+        Schedule::Before {
+            event: at(90),
+            before_ms: 30,
+        },
     ]
 }
 
@@ -88,6 +92,13 @@ fn actions() -> Vec<Action> {
             succeed: true,
             duration_ms: 9,
             payload: vec![3],
+        },
+        Action::Mail {
+            from: Some("a@b".into()),
+            to: vec!["c@d".into(), "e@f".into()],
+            cc: vec!["g@h".into()],
+            subject: "s".into(),
+            text: "t".into(),
         },
     ]
 }

@@ -58,6 +58,10 @@ pub fn schedule(schedule: &Schedule) -> v1::Schedule {
             dst: dst_policy(*dst).into(),
         }),
         Schedule::Manual => Form::Manual(v1::ManualSchedule {}),
+        Schedule::Before { event, before_ms } => Form::Before(v1::BeforeSchedule {
+            event_unix_ms: event.as_millis(),
+            before_ms: *before_ms,
+        }),
     };
     v1::Schedule { form: Some(form) }
 }
@@ -109,6 +113,19 @@ pub fn action(action: &Action) -> v1::Action {
             succeed: *succeed,
             duration_ms: *duration_ms,
             payload: payload.clone().into(),
+        }),
+        Action::Mail {
+            from,
+            to,
+            cc,
+            subject,
+            text,
+        } => Kind::Mail(v1::MailAction {
+            from: from.clone(),
+            to: to.clone(),
+            cc: cc.clone(),
+            subject: subject.clone(),
+            text: text.clone(),
         }),
     };
     v1::Action { kind: Some(kind) }

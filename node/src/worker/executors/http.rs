@@ -1,6 +1,6 @@
 //! `http`: one request, judged by its status.
 
-use super::{Executor, Outcome};
+use super::{Executor, Outcome, chain};
 use crate::worker::WorkerClock;
 use crate::worker::output::OutputWriter;
 use crate::worker::stop::{StopSignal, Urgency};
@@ -11,7 +11,6 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, Method, Request, Response, StatusCode, Url};
 use sched_core::Timestamp;
 use sched_core::task::Action;
-use std::error::Error;
 use std::time::Duration;
 
 /// Names the run, the same for all its attempts, so that the other side can tell a repeat.
@@ -189,20 +188,6 @@ async fn read_body(response: &mut Response, output: &mut OutputWriter) -> Result
         }
     }
     Ok(())
-}
-
-/// Writes an error with its causes, without repeating what the outer one says already.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        next = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

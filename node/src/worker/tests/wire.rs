@@ -23,6 +23,13 @@ fn jobs() -> Vec<Job> {
             duration_ms: 5,
             payload: vec![1; 256],
         },
+        Action::Mail {
+            from: Some("a@b".into()),
+            to: vec!["c@d".into(), "e@f".into()],
+            cc: vec!["g@h".into()],
+            subject: "s".into(),
+            text: "t".into(),
+        },
     ];
     actions
         .into_iter()
