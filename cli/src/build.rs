@@ -247,6 +247,7 @@ impl Builder<'_> {
             ("body", input.body.is_some(), "http"),
             ("http_status", !input.http_status.is_empty(), "http"),
             ("http_timeout", input.http_timeout.is_some(), "http"),
+            ("expect", input.expect.is_some(), "http"),
             ("mail_cc", !input.mail.cc.is_empty(), "mail_to"),
             ("mail_from", input.mail.from.is_some(), "mail_to"),
             ("mail_subject", input.mail.subject.is_some(), "mail_to"),
@@ -321,6 +322,13 @@ impl Builder<'_> {
             timeout_ms: match &input.http_timeout {
                 Some(timeout) => self.duration("action", "http_timeout", timeout)?,
                 None => HTTP_TIMEOUT_MS_DEFAULT,
+            },
+            expect: match &input.expect {
+                Some(text) => {
+                    sched_proto::pattern::pattern(text).map_err(|what| self.problem("action", "expect", what))?;
+                    Some(text.clone())
+                }
+                None => None,
             },
         })
     }

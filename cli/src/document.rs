@@ -278,12 +278,14 @@ fn action_of(action: &Action) -> ActionInput {
             body,
             success_statuses,
             timeout_ms,
+            expect,
         } => {
             input.http = Some(format!("{method} {url}"));
             input.header = headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
             input.body = text(body);
             input.http_status = success_statuses.clone();
             input.http_timeout = Some(format_duration(*timeout_ms));
+            input.expect = expect.clone();
         }
         Action::Sample {
             succeed, duration_ms, ..

@@ -106,7 +106,7 @@ pub(crate) struct ActionInput {
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) success_code: Vec<i32>,
-    /// Send an HTTP request: "POST https://host/path", or the address alone for GET
+    /// Send an HTTP request: "POST https://host/path", or the address alone for GET; redirects are not followed
     #[arg(long, value_name = "METHOD URL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) http: Option<String>,
@@ -126,6 +126,10 @@ pub(crate) struct ActionInput {
     #[arg(long, value_name = "D")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) http_timeout: Option<String>,
+    /// A regular expression that the body of a successful answer must match somewhere: ok|done
+    #[arg(long, value_name = "RE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) expect: Option<String>,
     /// Sleep MS milliseconds, then succeed or fail: ok, fail, ok,500
     #[arg(long, value_name = "ok|fail[,MS]")]
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -58,3 +58,5 @@ pub const MAIL_RECIPIENTS_MAX: usize = 100;
 pub const MAIL_ADDRESS_BYTES_MAX: usize = 254;
 /// Longest subject of a mail in bytes: the longest line that a mail may have.
 pub const MAIL_SUBJECT_BYTES_MAX: usize = 998;
+/// Longest regular expression for the body of an answer, in bytes.
+pub const EXPECT_BYTES_MAX: usize = 1024;

@@ -80,6 +80,8 @@ pub enum Action {
         success_statuses: Vec<u16>,
         /// How long the whole exchange may take, in milliseconds.
         timeout_ms: u64,
+        /// A regular expression that the body of a successful answer must match somewhere.
+        expect: Option<String>,
     },
     /// Sleeps, then succeeds or fails as told: for demos and tests.
     Sample {

@@ -151,9 +151,14 @@ fn action(action: &Action) -> Result<(), Reject> {
             body,
             success_statuses,
             timeout_ms,
+            expect,
         } => {
             http(method, url, headers, success_statuses, *timeout_ms)?;
-            url.len() + headers.iter().map(|(k, v)| k.len() + v.len()).sum::<usize>() + body.len()
+            expected_body(expect.as_deref())?;
+            url.len()
+                + expect.as_ref().map_or(0, String::len)
+                + headers.iter().map(|(k, v)| k.len() + v.len()).sum::<usize>()
+                + body.len()
         }
         Action::Sample {
             duration_ms, payload, ..
@@ -263,6 +268,18 @@ fn http(
         return Err(invalid("action.http.timeout_ms", "is 0; expected at least 1"));
     }
     duration("action.http.timeout_ms", timeout_ms)
+}
+
+/// Checks the size alone: what the expression says is checked where expressions are compiled.
+fn expected_body(expect: Option<&str>) -> Result<(), Reject> {
+    let most = limits::EXPECT_BYTES_MAX;
+    match expect.map(str::len) {
+        Some(size) if size == 0 || size > most => Err(invalid(
+            "action.http.expect",
+            format!("has {size} bytes; expected a regular expression of 1 to {most}, for example \"status\": *\"ok\""),
+        )),
+        _ => Ok(()),
+    }
 }
 
 fn mail(from: Option<&str>, to: &[String], cc: &[String], subject: &str) -> Result<(), Reject> {

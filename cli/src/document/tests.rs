@@ -130,7 +130,7 @@ fn a_task_written_as_a_document_is_read_as_the_same_task() {
         FULL,
         "action: {sample: 'fail,20'}",
         "schedule: {at: 2027-03-01T00:00:00Z}\naction: {sample: ok}",
-        "schedule: {in: 90s}\naction: {http: 'post http://localhost/x', header: 'A: b', body: x, http_status: [200, 404], http_timeout: 5s}",
+        "schedule: {in: 90s}\naction: {http: 'post http://localhost/x', header: 'A: b', body: x, http_status: [200, 404], http_timeout: 5s, expect: 'ok|done'}",
         "schedule: {every: 5m, anchor: 2027-03-01T00:00:00Z}\naction: {sample: ok}",
         "schedule: {cron: 0 9 * * 1-5, tz: Europe/Zurich}\naction: {sample: ok}\npolicy: {missed: skip}",
         "schedule: {at: 2027-03-01T00:00:00Z, before: 15m}\naction: {mail: {to: a@x.org, cc: [b@x.org], from: c@x.org, subject: s, text: t}}",
@@ -266,6 +266,16 @@ fn what_a_task_says_wrong_is_named_by_its_field() {
         ),
         ("action: {sample: maybe}", "action.sample", "ok,500"),
         ("action: {http: 'GET nowhere'}", "action.http.url", "http"),
+        (
+            "action: {http: 'http://x', expect: '('}",
+            "action.expect",
+            "unclosed group",
+        ),
+        (
+            "action: {http: 'http://x', expect: ''}",
+            "action.http.expect",
+            "1 to 1024",
+        ),
         (
             "action: {http: 'http://x', header: nonsense}",
             "action.header",

@@ -89,6 +89,26 @@ async fn wrong_usage_is_2_and_sends_nothing() {
             &["enqueue", "--subject", "s", "--sample", "ok"],
             &["--subject", "--mail-to"],
         ),
+        (
+            &["enqueue", "--http", "http://x", "--expect", "(ok"],
+            &["--expect", "(ok", "ok|done"],
+        ),
+        (
+            &["enqueue", "--expect", "ok", "--sample", "ok"],
+            &["--expect", "--http"],
+        ),
+        (
+            &["enqueue", "--http", "http://x", "--http-timeout", "soon"],
+            &["--http-timeout", "soon", "90m"],
+        ),
+        (
+            &["enqueue", "--http", "http://x", "--http-status", "99"],
+            &["action.http.success_statuses", "99", "HTTP status"],
+        ),
+        (
+            &["enqueue", "--http", "http://x", "--header", "nonsense"],
+            &["--header", "nonsense", "Name: value"],
+        ),
         (&["enqueue", "--http", "GET nowhere"], &["action.http.url", "http"]),
         (&["enqueue", "--name", &long, "--sample", "ok"], &["name", "257", "256"]),
         (&["enqueue", "--name", "42", "--sample", "ok"], &["name", "letter"]),

@@ -131,6 +131,7 @@ async fn the_forms_of_schedules_and_actions_reach_the_cluster() {
         body,
         success_statuses,
         timeout_ms,
+        expect,
     } = action(&[
         "--http",
         "post http://x/y",
@@ -144,6 +145,8 @@ async fn the_forms_of_schedules_and_actions_reach_the_cluster() {
         "202",
         "--http-timeout",
         "5s",
+        "--expect",
+        "ok|done",
     ])
     .await
     else {
@@ -158,6 +161,7 @@ async fn the_forms_of_schedules_and_actions_reach_the_cluster() {
         [("A".to_owned(), "b: c".to_owned()), ("D".to_owned(), "e".to_owned())]
     );
     assert_eq!((success_statuses, timeout_ms), (vec![202], 5_000));
+    assert_eq!(expect.as_deref(), Some("ok|done"));
     let mail = action(&[
         "--mail-to",
         "a@x.org",

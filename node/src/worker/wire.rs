@@ -201,6 +201,7 @@ pub fn action_to_wire(action: &Action) -> pb::Action {
             body,
             success_statuses,
             timeout_ms,
+            expect,
         } => pb::action::Kind::Http(pb::HttpAction {
             method: method.clone(),
             url: url.clone(),
@@ -208,6 +209,7 @@ pub fn action_to_wire(action: &Action) -> pb::Action {
             body: Bytes::copy_from_slice(body),
             success_statuses: success_statuses.iter().map(|s| u32::from(*s)).collect(),
             timeout_ms: *timeout_ms,
+            expect: expect.clone(),
         }),
         Action::Sample {
             succeed,
@@ -259,6 +261,7 @@ pub fn action_from_wire(action: pb::Action) -> Result<Action, WireError> {
                 .map(status)
                 .collect::<Result<_, _>>()?,
             timeout_ms: http.timeout_ms,
+            expect: http.expect,
         },
         pb::action::Kind::Sample(sample) => Action::Sample {
             succeed: sample.succeed,

@@ -1,6 +1,7 @@
 //! From the wire to `sched-core`: anything may come, what makes no sense is refused by the name of its field.
 
 use crate::limits::HTTP_TIMEOUT_MS_DEFAULT;
+use crate::pattern::pattern;
 use crate::v1;
 use sched_core::Timestamp;
 use sched_core::command::Reject;
@@ -178,6 +179,7 @@ pub fn action(wire: v1::Action) -> Result<Action, Reject> {
                     .map(http_status)
                     .collect::<Result<_, _>>()?,
                 timeout_ms: http.timeout_ms.unwrap_or(HTTP_TIMEOUT_MS_DEFAULT),
+                expect: http.expect.map(checked_pattern).transpose()?,
             },
             Kind::Sample(sample) => Action::Sample {
                 succeed: sample.succeed,
@@ -193,6 +195,13 @@ pub fn action(wire: v1::Action) -> Result<Action, Reject> {
             },
         },
     )
+}
+
+fn checked_pattern(text: String) -> Result<String, Reject> {
+    match pattern(&text) {
+        Ok(_) => Ok(text),
+        Err(problem) => Err(invalid("action.http.expect", problem)),
+    }
 }
 
 fn http_status(number: u32) -> Result<u16, Reject> {

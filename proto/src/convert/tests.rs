@@ -87,6 +87,7 @@ fn actions() -> Vec<Action> {
             body: vec![1, 2],
             success_statuses: vec![200, 404],
             timeout_ms: 17,
+            expect: Some("ok|done".into()),
         },
         Action::Sample {
             succeed: true,

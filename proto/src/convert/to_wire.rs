@@ -97,6 +97,7 @@ pub fn action(action: &Action) -> v1::Action {
             body,
             success_statuses,
             timeout_ms,
+            expect,
         } => Kind::Http(v1::HttpAction {
             method: method.clone(),
             url: url.clone(),
@@ -104,6 +105,7 @@ pub fn action(action: &Action) -> v1::Action {
             body: body.clone().into(),
             success_statuses: success_statuses.iter().map(|status| u32::from(*status)).collect(),
             timeout_ms: Some(*timeout_ms),
+            expect: expect.clone(),
         }),
         Action::Sample {
             succeed,

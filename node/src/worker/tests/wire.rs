@@ -17,6 +17,7 @@ fn jobs() -> Vec<Job> {
             body: b"body".to_vec(),
             success_statuses: vec![200, 418],
             timeout_ms: 1234,
+            expect: Some("ok".into()),
         },
         Action::Sample {
             succeed: true,
