@@ -5,7 +5,7 @@ use crate::when;
 use jiff::tz::TimeZone;
 use sched_core::Timestamp;
 use sched_core::schedule::{DstPolicy, Recurrence, Schedule, Zones, parse_duration};
-use sched_core::task::{Action, Delivery, Missed, Overlap, Policy, Retention, Tries};
+use sched_core::task::{Action, Delivery, Missed, Overlap, Policy, ProcessLimits, Retention, Tries};
 use sched_proto::convert::from_wire::next_whole_second;
 use sched_proto::limits::HTTP_TIMEOUT_MS_DEFAULT;
 use std::collections::BTreeMap;
@@ -243,6 +243,10 @@ impl Builder<'_> {
             ("env", !input.env.is_empty(), "command"),
             ("stdin", input.stdin.is_some(), "command"),
             ("success_code", !input.success_code.is_empty(), "command"),
+            ("user", input.user.is_some(), "command"),
+            ("limit_cpu", input.limit_cpu.is_some(), "command"),
+            ("limit_memory", input.limit_memory.is_some(), "command"),
+            ("limit_files", input.limit_files.is_some(), "command"),
             ("header", !input.header.is_empty(), "http"),
             ("body", input.body.is_some(), "http"),
             ("http_status", !input.http_status.is_empty(), "http"),
@@ -275,6 +279,40 @@ impl Builder<'_> {
             dir: input.dir.as_deref().map(|dir| self.absolute(dir)).transpose()?,
             stdin: self.content("stdin", input.stdin.as_deref())?,
             success_codes: input.success_code.clone(),
+            user: input.user.clone(),
+            limits: ProcessLimits {
+                cpu_s: input.limit_cpu.as_deref().map(|text| self.cpu_time(text)).transpose()?,
+                memory_bytes: input.limit_memory.as_deref().map(|text| self.size(text)).transpose()?,
+                files: input.limit_files,
+            },
+        })
+    }
+
+    /// The system counts whole seconds.
+    fn cpu_time(&self, text: &str) -> Result<u64, Problem> {
+        let ms = self.duration("action", "limit_cpu", text)?;
+        if ms == 0 || ms % 1000 != 0 {
+            let what = format!("{text:?} is not a number of whole seconds; expected for example 90s");
+            return Err(self.problem("action", "limit_cpu", what));
+        }
+        Ok(ms / 1000)
+    }
+
+    /// Reads bytes, with K, M, G or T for powers of 1024.
+    fn size(&self, text: &str) -> Result<u64, Problem> {
+        let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+        let shift = match unit {
+            "" => Some(0),
+            "K" | "KiB" => Some(10),
+            "M" | "MiB" => Some(20),
+            "G" | "GiB" => Some(30),
+            "T" | "TiB" => Some(40),
+            _ => None,
+        };
+        let bytes = shift.and_then(|shift| digits.parse::<u64>().ok()?.checked_mul(1 << shift));
+        bytes.ok_or_else(|| {
+            let what = format!("{text:?} is not a size; expected for example 512M or 2G");
+            self.problem("action", "limit_memory", what)
         })
     }
 

@@ -264,12 +264,20 @@ fn action_of(action: &Action) -> ActionInput {
             dir,
             stdin,
             success_codes,
+            user,
+            limits,
         } => {
             input.command = argv.clone();
             input.env = env.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
             input.dir = dir.clone();
             input.stdin = text(stdin);
             input.success_code = success_codes.clone();
+            input.user = user.clone();
+            input.limit_cpu = limits
+                .cpu_s
+                .map(|seconds| format_duration(seconds.saturating_mul(1000)));
+            input.limit_memory = limits.memory_bytes.map(|bytes| bytes.to_string());
+            input.limit_files = limits.files;
         }
         Action::Http {
             method,

@@ -106,6 +106,22 @@ pub(crate) struct ActionInput {
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) success_code: Vec<i32>,
+    /// User that CMD runs as, where the worker runs as root [default: the worker's own]
+    #[arg(long, value_name = "NAME")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) user: Option<String>,
+    /// Processor time that each process of CMD may use, in whole seconds [default: none]
+    #[arg(long, value_name = "D")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) limit_cpu: Option<String>,
+    /// Memory that each process of CMD may use: 512M, 2G, or bytes [default: none]
+    #[arg(long, value_name = "SIZE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) limit_memory: Option<String>,
+    /// Files that each process of CMD may have open [default: none]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) limit_files: Option<u32>,
     /// Send an HTTP request: "POST https://host/path", or the address alone for GET; redirects are not followed
     #[arg(long, value_name = "METHOD URL")]
     #[serde(skip_serializing_if = "Option::is_none")]

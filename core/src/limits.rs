@@ -60,3 +60,9 @@ pub const MAIL_ADDRESS_BYTES_MAX: usize = 254;
 pub const MAIL_SUBJECT_BYTES_MAX: usize = 998;
 /// Longest regular expression for the body of an answer, in bytes.
 pub const EXPECT_BYTES_MAX: usize = 1024;
+/// Longest name of a user: what the systems themselves allow.
+pub const USER_BYTES_MAX: usize = 32;
+/// Least address space that a process can be limited to, in bytes: below it not even a shell is loaded.
+pub const PROCESS_MEMORY_BYTES_MIN: u64 = 1024 * 1024;
+/// Fewest open files that a process can be limited to: input, output, errors, and one to load itself from.
+pub const PROCESS_FILES_MIN: u32 = 4;

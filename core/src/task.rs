@@ -65,6 +65,10 @@ pub enum Action {
         stdin: Vec<u8>,
         /// Exit codes that count as success; empty means 0 alone.
         success_codes: Vec<i32>,
+        /// The name of the user it runs as; the worker's own when absent.
+        user: Option<String>,
+        /// What it may use.
+        limits: ProcessLimits,
     },
     /// Sends an HTTP request.
     Http {
@@ -105,6 +109,17 @@ pub enum Action {
         /// Plain text.
         text: String,
     },
+}
+
+/// What each process of a run may use; the system enforces it. Absent means what the worker itself may use.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct ProcessLimits {
+    /// Processor time in seconds, after which the process is ended.
+    pub cpu_s: Option<u64>,
+    /// Address space in bytes; beyond it, allocations fail.
+    pub memory_bytes: Option<u64>,
+    /// Files open at once; beyond it, opening one fails.
+    pub files: Option<u32>,
 }
 
 impl Action {

@@ -3,7 +3,7 @@
 use crate::command::Reject;
 use crate::limits;
 use crate::schedule::Schedule;
-use crate::task::{Action, Delivery, Missed, Policy, TaskSpec};
+use crate::task::{Action, Delivery, Missed, Policy, ProcessLimits, TaskSpec};
 use crate::time::Timestamp;
 
 fn invalid(field: impl Into<String>, problem: impl Into<String>) -> Reject {
@@ -137,9 +137,17 @@ fn schedule(schedule: &Schedule) -> Result<(), Reject> {
 fn action(action: &Action) -> Result<(), Reject> {
     let size = match action {
         Action::Command {
-            argv, env, dir, stdin, ..
+            argv,
+            env,
+            dir,
+            stdin,
+            user,
+            limits,
+            ..
         } => {
             command(argv, env.iter(), dir.as_deref())?;
+            process_user(user.as_deref())?;
+            process_limits(limits)?;
             argv.iter().map(String::len).sum::<usize>()
                 + env.iter().map(|(k, v)| k.len() + v.len()).sum::<usize>()
                 + stdin.len()
@@ -221,6 +229,52 @@ fn command<'a>(
         return Err(invalid(
             "action.command.dir",
             format!("{dir:?} is not an absolute path"),
+        ));
+    }
+    Ok(())
+}
+
+fn process_user(user: Option<&str>) -> Result<(), Reject> {
+    let fine = |user: &str| {
+        (1..=limits::USER_BYTES_MAX).contains(&user.len())
+            && !user.starts_with('-')
+            && user.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+    };
+    match user {
+        Some(user) if !fine(user) => Err(invalid(
+            "action.command.user",
+            format!(
+                "{:?} is not the name of a user; expected for example backup",
+                shortened(user)
+            ),
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn process_limits(given: &ProcessLimits) -> Result<(), Reject> {
+    if given.cpu_s == Some(0) {
+        return Err(invalid(
+            "action.command.limits.cpu_s",
+            "is 0; expected at least 1, or leave it out for no limit",
+        ));
+    }
+    duration(
+        "action.command.limits.cpu_s",
+        given.cpu_s.unwrap_or(0).saturating_mul(1000),
+    )?;
+    let least = limits::PROCESS_MEMORY_BYTES_MIN;
+    if let Some(bytes) = given.memory_bytes.filter(|bytes| *bytes < least) {
+        return Err(invalid(
+            "action.command.limits.memory_bytes",
+            format!("{bytes}; expected at least {least}, for example 67108864 for 64 MiB"),
+        ));
+    }
+    let fewest = limits::PROCESS_FILES_MIN;
+    if let Some(files) = given.files.filter(|files| *files < fewest) {
+        return Err(invalid(
+            "action.command.limits.files",
+            format!("{files}; expected at least {fewest}, for example 256"),
         ));
     }
     Ok(())

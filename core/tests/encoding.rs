@@ -13,8 +13,8 @@ use sched_core::schedule::{DstPolicy, Schedule};
 use sched_core::session::{Disposition, Session};
 use sched_core::tables::Meta;
 use sched_core::task::{
-    Action, Delivery, Missed, NextRun, Overlap, Pause, Policy, ScheduleKind, Task, TaskRef, TaskSpec, TaskState,
-    TaskStatus,
+    Action, Delivery, Missed, NextRun, Overlap, Pause, Policy, ProcessLimits, ScheduleKind, Task, TaskRef, TaskSpec,
+    TaskState, TaskStatus,
 };
 use sched_core::{Command, Entry, Item, NodeId, RequestKey, RunId, SessionId, TaskId, Timestamp, Token};
 use serde::Serialize;
@@ -69,6 +69,12 @@ fn spec() -> TaskSpec {
             dir: Some("/tmp".into()),
             stdin: b"in".to_vec(),
             success_codes: vec![0, 3],
+            user: Some("u".into()),
+            limits: ProcessLimits {
+                cpu_s: Some(1),
+                memory_bytes: Some(2),
+                files: Some(3),
+            },
         },
         policy: policy(),
     }

@@ -40,6 +40,10 @@ action:
   env: {LANG: C}
   stdin: hello
   success_code: [0, 3]
+  user: backup
+  limit_cpu: 90s
+  limit_memory: 64M
+  limit_files: 100
 policy:
   overlap: queue-one
   missed: all:3
@@ -93,6 +97,8 @@ fn every_field_of_a_document_reaches_the_task() {
         dir,
         stdin,
         success_codes,
+        user,
+        limits,
     } = &spec.action
     else {
         panic!("{:?}", spec.action);
@@ -102,6 +108,11 @@ fn every_field_of_a_document_reaches_the_task() {
         (2, 1, &b"hello"[..], &[0, 3][..])
     );
     assert_eq!(dir.as_deref(), Some("/srv/tasks/out/today"));
+    assert_eq!(user.as_deref(), Some("backup"));
+    assert_eq!(
+        (limits.cpu_s, limits.memory_bytes, limits.files),
+        (Some(90), Some(64 << 20), Some(100))
+    );
     let policy = Policy {
         grace_ms: 600_000,
         missed: Missed::All { max: 3 },
@@ -266,6 +277,18 @@ fn what_a_task_says_wrong_is_named_by_its_field() {
         ),
         ("action: {sample: maybe}", "action.sample", "ok,500"),
         ("action: {http: 'GET nowhere'}", "action.http.url", "http"),
+        ("action: {command: [ls], user: 'a b'}", "action.command.user", "backup"),
+        ("action: {command: [ls], limit_cpu: 0s}", "action.limit_cpu", "90s"),
+        (
+            "action: {command: [ls], limit_memory: much}",
+            "action.limit_memory",
+            "512M",
+        ),
+        (
+            "action: {command: [ls], limit_files: 1}",
+            "action.command.limits.files",
+            "at least 4",
+        ),
         (
             "action: {http: 'http://x', expect: '('}",
             "action.expect",

@@ -109,6 +109,30 @@ async fn wrong_usage_is_2_and_sends_nothing() {
             &["enqueue", "--http", "http://x", "--header", "nonsense"],
             &["--header", "nonsense", "Name: value"],
         ),
+        (
+            &["enqueue", "--user", "a b", "--", "ls"],
+            &["action.command.user", "a b", "backup"],
+        ),
+        (
+            &["enqueue", "--limit-cpu", "1500ms", "--", "ls"],
+            &["--limit-cpu", "1500ms", "90s"],
+        ),
+        (
+            &["enqueue", "--limit-memory", "9x", "--", "ls"],
+            &["--limit-memory", "9x", "512M"],
+        ),
+        (
+            &["enqueue", "--limit-memory", "9K", "--", "ls"],
+            &["action.command.limits.memory_bytes", "9216", "64 MiB"],
+        ),
+        (
+            &["enqueue", "--limit-files", "2", "--", "ls"],
+            &["action.command.limits.files", "2", "at least 4"],
+        ),
+        (
+            &["enqueue", "--limit-files", "9", "--sample", "ok"],
+            &["--limit-files", "CMD"],
+        ),
         (&["enqueue", "--http", "GET nowhere"], &["action.http.url", "http"]),
         (&["enqueue", "--name", &long, "--sample", "ok"], &["name", "257", "256"]),
         (&["enqueue", "--name", "42", "--sample", "ok"], &["name", "letter"]),

@@ -77,6 +77,7 @@ async fn every_flag_of_enqueue_reaches_the_cluster() {
         dir,
         stdin,
         success_codes,
+        ..
     } = &spec.action
     else {
         panic!("{:?}", spec.action);

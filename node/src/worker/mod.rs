@@ -22,6 +22,7 @@ pub mod guard;
 mod held;
 mod link;
 mod orphans;
+mod os;
 mod outbox;
 pub mod output;
 mod settled;

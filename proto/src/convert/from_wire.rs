@@ -9,7 +9,7 @@ use sched_core::ids::{RequestKey, RunId, TaskId};
 use sched_core::limits::NAME_BYTES_MAX;
 use sched_core::schedule::{DstPolicy, Schedule};
 use sched_core::task::{
-    Action, Delivery, Missed, NextRun, Overlap, Policy, Retention, TaskRef, TaskSpec, TaskState, Tries,
+    Action, Delivery, Missed, NextRun, Overlap, Policy, ProcessLimits, Retention, TaskRef, TaskSpec, TaskState, Tries,
 };
 
 /// The namespace and the zone that an empty text stands for.
@@ -163,6 +163,8 @@ pub fn action(wire: v1::Action) -> Result<Action, Reject> {
                 dir: command.dir,
                 stdin: command.stdin.into(),
                 success_codes: command.success_codes,
+                user: command.user,
+                limits: process_limits(command.limits.unwrap_or_default()),
             },
             Kind::Http(http) => Action::Http {
                 method: or_default(http.method, "GET"),
@@ -195,6 +197,14 @@ pub fn action(wire: v1::Action) -> Result<Action, Reject> {
             },
         },
     )
+}
+
+fn process_limits(wire: v1::ProcessLimits) -> ProcessLimits {
+    ProcessLimits {
+        cpu_s: wire.cpu_s,
+        memory_bytes: wire.memory_bytes,
+        files: wire.files,
+    }
 }
 
 fn checked_pattern(text: String) -> Result<String, Reject> {

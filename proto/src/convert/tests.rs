@@ -3,7 +3,9 @@ use crate::v1;
 use sched_core::Timestamp;
 use sched_core::ids::{RequestKey, RunId, SessionId, TaskId, Token};
 use sched_core::schedule::{DstPolicy, Schedule};
-use sched_core::task::{Action, Delivery, Missed, NextRun, Overlap, Policy, Retention, TaskRef, TaskSpec, Tries};
+use sched_core::task::{
+    Action, Delivery, Missed, NextRun, Overlap, Policy, ProcessLimits, Retention, TaskRef, TaskSpec, Tries,
+};
 use std::collections::BTreeMap;
 
 const ACCEPTED: Timestamp = Timestamp::from_millis(1_700_000_000_123);
@@ -79,6 +81,12 @@ fn actions() -> Vec<Action> {
             dir: Some("/srv".into()),
             stdin: vec![0, 255],
             success_codes: vec![0, 3],
+            user: Some("backup".into()),
+            limits: ProcessLimits {
+                cpu_s: Some(1),
+                memory_bytes: Some(2),
+                files: Some(3),
+            },
         },
         Action::Http {
             method: "POST".into(),

@@ -83,12 +83,20 @@ pub fn action(action: &Action) -> v1::Action {
             dir,
             stdin,
             success_codes,
+            user,
+            limits,
         } => Kind::Command(v1::CommandAction {
             argv: argv.clone(),
             env: env.clone(),
             dir: dir.clone(),
             stdin: stdin.clone().into(),
             success_codes: success_codes.clone(),
+            user: user.clone(),
+            limits: Some(v1::ProcessLimits {
+                cpu_s: limits.cpu_s,
+                memory_bytes: limits.memory_bytes,
+                files: limits.files,
+            }),
         }),
         Action::Http {
             method,

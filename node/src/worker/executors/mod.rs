@@ -5,6 +5,7 @@ mod http;
 mod mail;
 mod process;
 mod sample;
+mod user;
 
 pub use command::{CommandExecutor, Surroundings};
 pub use http::HttpExecutor;

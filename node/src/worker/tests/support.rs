@@ -72,6 +72,8 @@ pub(in crate::worker) fn command(argv: &[&str]) -> Action {
         dir: None,
         stdin: Vec::new(),
         success_codes: Vec::new(),
+        user: None,
+        limits: Default::default(),
     }
 }
 

@@ -9,6 +9,12 @@ fn jobs() -> Vec<Job> {
             dir: Some("/tmp".into()),
             stdin: vec![0, 255, 10],
             success_codes: vec![0, 3, -1],
+            user: Some("backup".into()),
+            limits: ProcessLimits {
+                cpu_s: Some(1),
+                memory_bytes: Some(2),
+                files: Some(3),
+            },
         },
         Action::Http {
             method: "POST".into(),
