@@ -344,7 +344,8 @@ pub(crate) enum RunStateWord {
 
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Control characters are made visible on a terminal and passed on to a file or pipe.\n\nExample:\n  schedcli logs 42:3 -f"
+    after_help = "Control characters are made visible on a terminal and passed on to a file or pipe. A worker keeps at most 16 MiB of one \
+                  attempt, its beginning and its end, and 1 GiB or 7 days of all.\n\nExample:\n  schedcli logs 42:3 -f"
 )]
 pub(crate) struct Logs {
     /// The run as TASK:NUMBER; a task stands for its newest run
@@ -359,6 +360,9 @@ pub(crate) struct Logs {
     /// Only the last bytes
     #[arg(long, value_name = "BYTES")]
     pub(crate) tail: Option<u64>,
+    /// Pass control characters on to a terminal, too
+    #[arg(long)]
+    pub(crate) raw: bool,
 }
 
 #[derive(Args, Debug)]

@@ -385,6 +385,7 @@ async fn output_is_passed_on_as_it_is_to_a_pipe() {
     let cluster = full_cluster().await;
     let expected = "looking\n\x1b[31mbroken";
     assert_eq!(run(&cluster, &["logs", "1:2"]).await.done(), expected);
+    assert_eq!(run(&cluster, &["logs", "1:2", "--raw"]).await.done(), expected);
     assert_eq!(run(&cluster, &["logs", "1:2", "-f"]).await.done(), expected);
     cluster.state().output_breaks_at = Some(8);
     assert_eq!(
