@@ -146,7 +146,7 @@ pub(crate) enum Verb {
 #[derive(Args, Debug)]
 #[command(
     group(clap::ArgGroup::new("when").args(["at", "in_", "every", "cron", "rrule", "manual", "after"])),
-    group(clap::ArgGroup::new("what").args(["command", "http", "sample", "file"]).required(true)),
+    group(clap::ArgGroup::new("what").args(["command", "http", "mail_to", "sample", "file"]).required(true)),
     after_help = "Without a schedule the task runs at once. With a name it can be enqueued only once.\n\n\
         Examples:\n  \
         schedcli enqueue --in 1s --sample ok\n  \
@@ -154,11 +154,12 @@ pub(crate) enum Verb {
         schedcli enqueue --rrule 'FREQ=MINUTELY;BYSECOND=40' -- /bin/sh -c 'date >> out.txt'\n  \
         schedcli enqueue --every 5m --http 'GET http://127.0.0.1:8080/health'\n  \
         schedcli enqueue --after 42,fetch --on success --group reports:2 --require gpu=yes -- /usr/bin/report\n  \
+        schedcli enqueue --at 2027-03-01T09:00:00Z --before 15m --mail-to ann@example.org --subject 'The books are closed at 9'\n  \
         schedcli enqueue -f tasks.yaml"
 )]
 pub(crate) struct Enqueue {
     /// Submit the tasks of a YAML or JSON file, - for standard input; a named task that is there already, and equal, is left alone
-    #[arg(long, short, value_name = "FILE", conflicts_with_all = ["when", "ScheduleInput", "ActionInput", "PolicyInput", "TaskFlags"])]
+    #[arg(long, short, value_name = "FILE", conflicts_with_all = ["when", "ScheduleInput", "ActionInput", "MailInput", "PolicyInput", "TaskFlags"])]
     pub(crate) file: Option<PathBuf>,
     /// Wait until the task has ended; exit with 1 when it failed
     #[arg(long)]
@@ -210,7 +211,7 @@ pub(crate) struct Dequeue {
 #[derive(Args, Debug)]
 #[command(
     group(clap::ArgGroup::new("start").args(["at", "in_"]).required(true)),
-    after_help = "The start is the instant of a one-shot, the anchor of --every, the dtstart of --rrule.\n\n\
+    after_help = "The start is the instant of a one-shot, the event of --before, the anchor of --every, the dtstart of --rrule.\n\n\
                   Example:\n  schedcli move 42 --at 2027-03-01T09:00:00Z"
 )]
 pub(crate) struct MoveTask {
@@ -381,7 +382,8 @@ pub(crate) enum RunStateWord {
 
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Control characters are made visible on a terminal and passed on to a file or pipe.\n\nExample:\n  schedcli logs 42:3 -f"
+    after_help = "Control characters are made visible on a terminal and passed on to a file or pipe. A worker keeps at most 16 MiB of one \
+                  attempt, its beginning and its end, and 1 GiB or 7 days of all.\n\nExample:\n  schedcli logs 42:3 -f"
 )]
 pub(crate) struct Logs {
     /// The run as TASK:NUMBER; a task stands for its newest run
@@ -396,6 +398,9 @@ pub(crate) struct Logs {
     /// Only the last bytes
     #[arg(long, value_name = "BYTES")]
     pub(crate) tail: Option<u64>,
+    /// Pass control characters on to a terminal, too
+    #[arg(long)]
+    pub(crate) raw: bool,
 }
 
 #[derive(Args, Debug)]

@@ -1,11 +1,14 @@
 //! From what people wrote to a task: every field read, every contradiction named by the field it stands in.
 
-use crate::input::{ActionInput, DeliveryWord, DstWord, EndingWord, OverlapWord, PolicyInput, ScheduleInput};
+use crate::input::{
+    ActionInput, DeliveryWord, DstWord, EndingWord, MailInput, OverlapWord, PolicyInput, ScheduleInput,
+};
 use crate::when;
 use jiff::tz::TimeZone;
 use sched_core::schedule::{DstPolicy, Recurrence, Schedule, Zones, parse_duration};
 use sched_core::task::{
-    Action, Bounds, Delivery, Ending, Group, Jitter, Missed, Overlap, Placement, Policy, Retention, TaskRef, Tries,
+    Action, Bounds, Delivery, Ending, Group, Jitter, Missed, Overlap, Placement, Policy, ProcessLimits, Retention,
+    TaskRef, Tries,
 };
 use sched_core::{TaskId, Timestamp};
 use sched_proto::convert::from_wire::next_whole_second;
@@ -41,8 +44,9 @@ impl Origin {
     fn name(self, part: &str, field: &str) -> String {
         match self {
             Origin::Flags if field == "command" => "CMD".to_owned(),
+            Origin::Flags if field == "mail_subject" || field == "mail_text" => field.replace("mail_", "--"),
             Origin::Flags => format!("--{}", field.replace('_', "-")),
-            Origin::Document => format!("{part}.{field}"),
+            Origin::Document => format!("{part}.{}", field.replace("mail_", "mail.")),
         }
     }
 }
@@ -100,7 +104,7 @@ impl Builder<'_> {
         };
         let text = |value: &Option<String>| value.clone().unwrap_or_default();
         let schedule = match form {
-            "at" => Schedule::At(self.instant("at", &text(&input.at), &zone)?),
+            "at" => self.at(input, &text(&input.at), &zone)?,
             "in" => Schedule::In {
                 delay_ms: self.duration("schedule", "in", &text(&input.in_))?,
             },
@@ -137,6 +141,17 @@ impl Builder<'_> {
             schedule,
             starts_when_accepted: form == "rrule" && input.dtstart.is_none(),
         })
+    }
+
+    fn at(&self, input: &ScheduleInput, at: &str, zone: &TimeZone) -> Result<Schedule, Problem> {
+        let at = self.instant("at", at, zone)?;
+        match &input.before {
+            None => Ok(Schedule::At(at)),
+            Some(before) => Ok(Schedule::Before {
+                event: at,
+                before_ms: self.duration("schedule", "before", before)?,
+            }),
+        }
     }
 
     /// Returns the one form that is given.
@@ -180,6 +195,7 @@ impl Builder<'_> {
             ("expires", input.expires.is_some(), &["at", "in", "after", "now"]),
             ("tz", input.tz.is_some(), &["cron", "rrule", "at", "every"]),
             ("dst", input.dst.is_some(), &["cron", "rrule"]),
+            ("before", input.before.is_some(), &["at"]),
         ];
         for (field, is_given, forms) in companions {
             if is_given && !forms.contains(&form) {
@@ -253,6 +269,7 @@ impl Builder<'_> {
         match kind {
             "command" => self.command(input),
             "http" => self.http(input),
+            "mail_to" => self.mail(&input.mail),
             _ => self.sample(input.sample.as_deref().unwrap_or_default()),
         }
     }
@@ -261,6 +278,11 @@ impl Builder<'_> {
         let given = [
             ("command", !input.command.is_empty()),
             ("http", input.http.is_some()),
+            // A document says `mail`, whatever is in it; of flags, those beside --mail-to mean nothing without it.
+            (
+                "mail_to",
+                !input.mail.to.is_empty() || self.origin == Origin::Document && !input.mail.is_empty(),
+            ),
             ("sample", input.sample.is_some()),
         ];
         let mut kinds = given.iter().filter(|(_, is_given)| *is_given).map(|(kind, _)| *kind);
@@ -268,7 +290,7 @@ impl Builder<'_> {
             (Some(kind), None) => Ok(kind),
             (None, _) => Err(Problem {
                 field: "action".to_owned(),
-                what: "is missing; expected one of command, http, sample".to_owned(),
+                what: "is missing; expected one of command, http, mail, sample".to_owned(),
             }),
             (Some(first), Some(second)) => {
                 let other = self.origin.name("action", first);
@@ -284,10 +306,19 @@ impl Builder<'_> {
             ("env", !input.env.is_empty(), "command"),
             ("stdin", input.stdin.is_some(), "command"),
             ("success_code", !input.success_code.is_empty(), "command"),
+            ("user", input.user.is_some(), "command"),
+            ("limit_cpu", input.limit_cpu.is_some(), "command"),
+            ("limit_memory", input.limit_memory.is_some(), "command"),
+            ("limit_files", input.limit_files.is_some(), "command"),
             ("header", !input.header.is_empty(), "http"),
             ("body", input.body.is_some(), "http"),
             ("http_status", !input.http_status.is_empty(), "http"),
             ("http_timeout", input.http_timeout.is_some(), "http"),
+            ("expect", input.expect.is_some(), "http"),
+            ("mail_cc", !input.mail.cc.is_empty(), "mail_to"),
+            ("mail_from", input.mail.from.is_some(), "mail_to"),
+            ("mail_subject", input.mail.subject.is_some(), "mail_to"),
+            ("mail_text", input.mail.text.is_some(), "mail_to"),
         ];
         match companions.iter().find(|(_, is_given, of)| *is_given && *of != kind) {
             Some((field, _, of)) => {
@@ -311,6 +342,40 @@ impl Builder<'_> {
             dir: input.dir.as_deref().map(|dir| self.absolute(dir)).transpose()?,
             stdin: self.content("stdin", input.stdin.as_deref())?,
             success_codes: input.success_code.clone(),
+            user: input.user.clone(),
+            limits: ProcessLimits {
+                cpu_s: input.limit_cpu.as_deref().map(|text| self.cpu_time(text)).transpose()?,
+                memory_bytes: input.limit_memory.as_deref().map(|text| self.size(text)).transpose()?,
+                files: input.limit_files,
+            },
+        })
+    }
+
+    /// The system counts whole seconds.
+    fn cpu_time(&self, text: &str) -> Result<u64, Problem> {
+        let ms = self.duration("action", "limit_cpu", text)?;
+        if ms == 0 || ms % 1000 != 0 {
+            let what = format!("{text:?} is not a number of whole seconds; expected for example 90s");
+            return Err(self.problem("action", "limit_cpu", what));
+        }
+        Ok(ms / 1000)
+    }
+
+    /// Reads bytes, with K, M, G or T for powers of 1024.
+    fn size(&self, text: &str) -> Result<u64, Problem> {
+        let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+        let shift = match unit {
+            "" => Some(0),
+            "K" | "KiB" => Some(10),
+            "M" | "MiB" => Some(20),
+            "G" | "GiB" => Some(30),
+            "T" | "TiB" => Some(40),
+            _ => None,
+        };
+        let bytes = shift.and_then(|shift| digits.parse::<u64>().ok()?.checked_mul(1 << shift));
+        bytes.ok_or_else(|| {
+            let what = format!("{text:?} is not a size; expected for example 512M or 2G");
+            self.problem("action", "limit_memory", what)
         })
     }
 
@@ -359,6 +424,27 @@ impl Builder<'_> {
                 Some(timeout) => self.duration("action", "http_timeout", timeout)?,
                 None => HTTP_TIMEOUT_MS_DEFAULT,
             },
+            expect: match &input.expect {
+                Some(text) => {
+                    sched_proto::pattern::pattern(text).map_err(|what| self.problem("action", "expect", what))?;
+                    Some(text.clone())
+                }
+                None => None,
+            },
+        })
+    }
+
+    fn mail(&self, input: &MailInput) -> Result<Action, Problem> {
+        let text = self.content("mail_text", input.text.as_deref())?;
+        Ok(Action::Mail {
+            from: input.from.clone(),
+            to: input.to.clone(),
+            cc: input.cc.clone(),
+            subject: input.subject.clone().ok_or_else(|| {
+                let what = "is missing; a mail has one, for example \"Backup is due\"";
+                self.problem("action", "mail_subject", what)
+            })?,
+            text: String::from_utf8(text).map_err(|_| self.problem("action", "mail_text", "is not UTF-8"))?,
         })
     }
 

@@ -5,7 +5,8 @@
 
 use crate::build::{Builder, Origin, Problem};
 use crate::input::{
-    ActionInput, DeliveryWord, DstWord, EndingWord, OverlapWord, PolicyInput, ScheduleInput, pairs, pairs_as_map,
+    ActionInput, DeliveryWord, DstWord, EndingWord, MailInput, OverlapWord, PolicyInput, ScheduleInput, pairs,
+    pairs_as_map,
 };
 use sched_client::Submission;
 use sched_core::schedule::{DstPolicy, Schedule, Zones, format_duration};
@@ -267,6 +268,10 @@ fn schedule_of(schedule: &Schedule, bounds: &Bounds) -> ScheduleInput {
                 Ending::Any => Some(EndingWord::Any),
             };
         }
+        Schedule::Before { event, before_ms } => {
+            input.at = Some(event.to_string());
+            input.before = Some(format_duration(*before_ms));
+        }
     }
     input
 }
@@ -282,12 +287,20 @@ fn action_of(action: &Action) -> ActionInput {
             dir,
             stdin,
             success_codes,
+            user,
+            limits,
         } => {
             input.command = argv.clone();
             input.env = env.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
             input.dir = dir.clone();
             input.stdin = text(stdin);
             input.success_code = success_codes.clone();
+            input.user = user.clone();
+            input.limit_cpu = limits
+                .cpu_s
+                .map(|seconds| format_duration(seconds.saturating_mul(1000)));
+            input.limit_memory = limits.memory_bytes.map(|bytes| bytes.to_string());
+            input.limit_files = limits.files;
         }
         Action::Http {
             method,
@@ -296,12 +309,14 @@ fn action_of(action: &Action) -> ActionInput {
             body,
             success_statuses,
             timeout_ms,
+            expect,
         } => {
             input.http = Some(format!("{method} {url}"));
             input.header = headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
             input.body = text(body);
             input.http_status = success_statuses.clone();
             input.http_timeout = Some(format_duration(*timeout_ms));
+            input.expect = expect.clone();
         }
         Action::Sample {
             succeed, duration_ms, ..
@@ -312,6 +327,21 @@ fn action_of(action: &Action) -> ActionInput {
             } else {
                 format!("{word},{duration_ms}")
             });
+        }
+        Action::Mail {
+            from,
+            to,
+            cc,
+            subject,
+            text,
+        } => {
+            input.mail = MailInput {
+                to: to.clone(),
+                cc: cc.clone(),
+                from: from.clone(),
+                subject: Some(subject.clone()),
+                text: Some(text.clone()).filter(|text| !text.is_empty()),
+            };
         }
     }
     input

@@ -89,6 +89,10 @@ pub(crate) struct ScheduleInput {
     #[arg(long, value_enum, value_name = "POLICY")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) dst: Option<DstWord>,
+    /// Run so long before --at: a reminder of an event, which `schedcli move` moves with the event
+    #[arg(long, value_name = "D")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) before: Option<String>,
 }
 
 /// See [`ScheduleInput::dst`].
@@ -115,7 +119,7 @@ pub(crate) enum EndingWord {
 
 /// What to do.
 #[derive(Args, Serialize, Deserialize, Clone, PartialEq, Debug, Default)]
-#[command(next_help_heading = "Action (one of -- CMD, --http, --sample)")]
+#[command(next_help_heading = "Action (one of -- CMD, --http, --mail-to, --sample)")]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct ActionInput {
     /// Program and arguments, started without a shell
@@ -142,7 +146,23 @@ pub(crate) struct ActionInput {
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) success_code: Vec<i32>,
-    /// Send an HTTP request: "POST https://host/path", or the address alone for GET
+    /// User that CMD runs as, where the worker runs as root [default: the worker's own]
+    #[arg(long, value_name = "NAME")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) user: Option<String>,
+    /// Processor time that each process of CMD may use, in whole seconds [default: none]
+    #[arg(long, value_name = "D")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) limit_cpu: Option<String>,
+    /// Memory that each process of CMD may use: 512M, 2G, or bytes [default: none]
+    #[arg(long, value_name = "SIZE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) limit_memory: Option<String>,
+    /// Files that each process of CMD may have open [default: none]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) limit_files: Option<u32>,
+    /// Send an HTTP request: "POST https://host/path", or the address alone for GET; redirects are not followed
     #[arg(long, value_name = "METHOD URL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) http: Option<String>,
@@ -162,10 +182,50 @@ pub(crate) struct ActionInput {
     #[arg(long, value_name = "D")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) http_timeout: Option<String>,
+    /// A regular expression that the body of a successful answer must match somewhere: ok|done
+    #[arg(long, value_name = "RE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) expect: Option<String>,
     /// Sleep MS milliseconds, then succeed or fail: ok, fail, ok,500
     #[arg(long, value_name = "ok|fail[,MS]")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) sample: Option<String>,
+    #[command(flatten)]
+    #[serde(skip_serializing_if = "MailInput::is_empty")]
+    pub(crate) mail: MailInput,
+}
+
+/// A mail. Its fields have names of their own as flags, and stand under `mail` in a document.
+#[derive(Args, Serialize, Deserialize, Clone, PartialEq, Debug, Default)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct MailInput {
+    /// Send a mail to this address, through the relay of the worker's node; may be repeated. Sent at least once: after a
+    /// lost worker perhaps twice, under the same Message-ID
+    #[arg(id = "mail_to", long = "mail-to", value_name = "A")]
+    #[serde(deserialize_with = "one_or_many", skip_serializing_if = "Vec::is_empty")]
+    pub(crate) to: Vec<String>,
+    /// Send a copy of the mail to this address; may be repeated
+    #[arg(id = "mail_cc", long = "mail-cc", value_name = "A")]
+    #[serde(deserialize_with = "one_or_many", skip_serializing_if = "Vec::is_empty")]
+    pub(crate) cc: Vec<String>,
+    /// Sender of the mail [default: the worker's --smtp-from]
+    #[arg(id = "mail_from", long = "mail-from", value_name = "A")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) from: Option<String>,
+    /// Subject of the mail
+    #[arg(id = "mail_subject", long = "subject", value_name = "S")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) subject: Option<String>,
+    /// Text of the mail; @FILE reads it from a file here
+    #[arg(id = "mail_text", long = "text", value_name = "TEXT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) text: Option<String>,
+}
+
+impl MailInput {
+    pub(crate) fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// How its runs are treated.

@@ -52,6 +52,11 @@ pub(crate) struct TerminalFilter {
 }
 
 impl TerminalFilter {
+    /// Returns a filter for a terminal, unless its owner wants what was written as it was written.
+    pub(crate) fn wanted(is_terminal: bool, raw: bool) -> Option<Self> {
+        (is_terminal && !raw).then(Self::default)
+    }
+
     /// Returns what can be shown after this piece.
     pub(crate) fn piece(&mut self, bytes: &[u8]) -> String {
         self.rest.extend_from_slice(bytes);
@@ -114,6 +119,14 @@ mod tests {
         let mut filter = TerminalFilter::default();
         assert_eq!(filter.piece(b"a\tb\n\x1b]0;title\x07"), "a\tb\n\\u{1b}]0;title\\u{7}");
         assert_eq!(filter.piece(b"over\rwrite"), "over\\rwrite");
+    }
+
+    #[test]
+    fn only_a_terminal_is_kept_from_raw_output_and_only_unless_asked() {
+        assert!(TerminalFilter::wanted(true, false).is_some());
+        for (is_terminal, raw) in [(true, true), (false, false), (false, true)] {
+            assert!(TerminalFilter::wanted(is_terminal, raw).is_none());
+        }
     }
 
     #[test]

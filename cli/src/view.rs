@@ -226,30 +226,6 @@ impl TaskView {
     }
 }
 
-/// Writes an action in one line.
-fn action_line(spec: &TaskSpec) -> String {
-    use sched_core::task::Action;
-    match &spec.action {
-        Action::Command { argv, .. } => argv.iter().map(|arg| quoted(arg)).collect::<Vec<_>>().join(" "),
-        Action::Http { method, url, .. } => format!("{method} {url}"),
-        Action::Sample {
-            succeed, duration_ms, ..
-        } => {
-            format!("sample {},{duration_ms}", if *succeed { "ok" } else { "fail" })
-        }
-    }
-}
-
-/// Quotes an argument as a shell would need it.
-fn quoted(arg: &str) -> String {
-    let plain = |c: char| c.is_alphanumeric() || "-_./:=@%+,".contains(c);
-    if !arg.is_empty() && arg.chars().all(plain) {
-        arg.to_owned()
-    } else {
-        format!("'{}'", arg.replace('\'', "'\\''"))
-    }
-}
-
 /// Lists tasks.
 pub(crate) fn tasks(tasks: &[TaskView]) -> String {
     let mut table = Table::new(&["ID", "NAME", "STATE", "NEXT RUN", "SCHEDULE", "ACTION"]);
@@ -593,5 +569,7 @@ pub(crate) fn run_details(details: &RunDetails) -> String {
     text
 }
 
+mod action;
 mod cluster;
+use action::action_line;
 pub(crate) use cluster::{CheckView, NodeView, SpoolView, StatusView, check, nodes, spool, status};

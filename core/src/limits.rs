@@ -62,3 +62,17 @@ pub const HORIZON_MS: i64 = 400 * 366 * 24 * 60 * 60 * 1000;
 pub const DURATION_MS_MAX: u64 = 10 * 366 * 24 * 60 * 60 * 1000;
 /// Most tries of one run.
 pub const TRIES_MAX: u32 = 1000;
+/// Recipients of one mail, copies included: relays commonly take 100 in one go.
+pub const MAIL_RECIPIENTS_MAX: usize = 100;
+/// Longest mail address in bytes, as SMTP has it.
+pub const MAIL_ADDRESS_BYTES_MAX: usize = 254;
+/// Longest subject of a mail in bytes: the longest line that a mail may have.
+pub const MAIL_SUBJECT_BYTES_MAX: usize = 998;
+/// Longest regular expression for the body of an answer, in bytes.
+pub const EXPECT_BYTES_MAX: usize = 1024;
+/// Longest name of a user: what the systems themselves allow.
+pub const USER_BYTES_MAX: usize = 32;
+/// Least address space that a process can be limited to, in bytes: below it not even a shell is loaded.
+pub const PROCESS_MEMORY_BYTES_MIN: u64 = 1024 * 1024;
+/// Fewest open files that a process can be limited to: input, output, errors, and one to load itself from.
+pub const PROCESS_FILES_MIN: u32 = 4;

@@ -28,17 +28,17 @@ pub fn first_run(
     late_ok: bool,
     now: Timestamp,
 ) -> Result<NextRun, Reject> {
-    if let Schedule::At(at) = schedule {
-        let late_ms = now.millis_since(*at);
+    if let Some(at) = schedule.instant() {
+        let late_ms = now.millis_since(at);
         if late_ms <= 0 {
-            return Ok(NextRun::At(*at));
+            return Ok(NextRun::At(at));
         }
         let covered = u64::try_from(late_ms).is_ok_and(|late| late <= policy.grace_ms);
         if late_ok {
             return Ok(NextRun::At(now));
         }
         if covered && policy.missed != Missed::Skip {
-            return Ok(NextRun::At(*at));
+            return Ok(NextRun::At(at));
         }
         let problem = format!(
             "{at} is {late_ms} ms in the past, more than the grace of {} ms; \
@@ -76,9 +76,9 @@ pub fn next_run(next: Next, now: Timestamp) -> NextRun {
 /// Computes the run time of a task that leaves the spool or a pause: a one-shot keeps its own, even when it is past, so that the
 /// missed-run policy decides about it; a periodic one goes on from now.
 pub fn run_time_anew(schedule: &Schedule, recurrence: &Recurrence, now: Timestamp) -> NextRun {
-    match schedule {
-        Schedule::At(at) => NextRun::At(*at),
-        _ => next_run(recurrence.first_from(now), now),
+    match schedule.instant() {
+        Some(at) => NextRun::At(at),
+        None => next_run(recurrence.first_from(now), now),
     }
 }
 

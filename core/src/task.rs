@@ -134,6 +134,10 @@ pub enum Action {
         stdin: Vec<u8>,
         /// Exit codes that count as success; empty means 0 alone.
         success_codes: Vec<i32>,
+        /// The name of the user it runs as; the worker's own when absent.
+        user: Option<String>,
+        /// What it may use.
+        limits: ProcessLimits,
     },
     /// Sends an HTTP request.
     Http {
@@ -149,6 +153,8 @@ pub enum Action {
         success_statuses: Vec<u16>,
         /// How long the whole exchange may take, in milliseconds.
         timeout_ms: u64,
+        /// A regular expression that the body of a successful answer must match somewhere.
+        expect: Option<String>,
     },
     /// Sleeps, then succeeds or fails as told: for demos and tests.
     Sample {
@@ -159,15 +165,40 @@ pub enum Action {
         /// Carried along unused, so that the cost of a payload can be measured.
         payload: Vec<u8>,
     },
+    /// Sends a mail through the relay of the worker's node.
+    Mail {
+        /// The sender's address; the one of the worker's node when absent.
+        from: Option<String>,
+        /// Addresses.
+        to: Vec<String>,
+        /// Addresses that get a copy.
+        cc: Vec<String>,
+        /// One line.
+        subject: String,
+        /// Plain text.
+        text: String,
+    },
+}
+
+/// What each process of a run may use; the system enforces it. Absent means what the worker itself may use.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct ProcessLimits {
+    /// Processor time in seconds, after which the process is ended.
+    pub cpu_s: Option<u64>,
+    /// Address space in bytes; beyond it, allocations fail.
+    pub memory_bytes: Option<u64>,
+    /// Files open at once; beyond it, opening one fails.
+    pub files: Option<u32>,
 }
 
 impl Action {
-    /// Returns the name of the executor: `command`, `http` or `sample`.
+    /// Returns the name of the executor: `command`, `http`, `sample` or `mail`.
     pub fn kind(&self) -> &'static str {
         match self {
             Action::Command { .. } => "command",
             Action::Http { .. } => "http",
             Action::Sample { .. } => "sample",
+            Action::Mail { .. } => "mail",
         }
     }
 }
@@ -436,7 +467,11 @@ impl ScheduleKind {
     /// Returns the kind of a schedule.
     pub fn of(schedule: &Schedule) -> Self {
         match schedule {
-            Schedule::Now | Schedule::At(_) | Schedule::In { .. } | Schedule::After { .. } => ScheduleKind::OneShot,
+            Schedule::Now
+            | Schedule::At(_)
+            | Schedule::In { .. }
+            | Schedule::After { .. }
+            | Schedule::Before { .. } => ScheduleKind::OneShot,
             Schedule::Every { .. } | Schedule::Cron { .. } | Schedule::Rrule { .. } => ScheduleKind::Periodic,
             Schedule::Manual => ScheduleKind::Manual,
         }

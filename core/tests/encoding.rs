@@ -13,8 +13,8 @@ use sched_core::schedule::{DstPolicy, Schedule};
 use sched_core::session::{Disposition, Session};
 use sched_core::tables::{GroupRoom, Meta};
 use sched_core::task::{
-    Action, Bounds, Delivery, Ending, Group, Jitter, Missed, NextRun, Overlap, Pause, Placement, Policy, ScheduleKind,
-    Task, TaskRef, TaskSpec, TaskState, TaskStatus,
+    Action, Bounds, Delivery, Ending, Group, Jitter, Missed, NextRun, Overlap, Pause, Placement, Policy, ProcessLimits,
+    ScheduleKind, Task, TaskRef, TaskSpec, TaskState, TaskStatus,
 };
 use sched_core::{Command, Entry, Item, NodeId, RequestKey, RunId, SessionId, TaskId, Timestamp, Token};
 use serde::Serialize;
@@ -77,6 +77,12 @@ fn spec() -> TaskSpec {
             dir: Some("/tmp".into()),
             stdin: b"in".to_vec(),
             success_codes: vec![0, 3],
+            user: Some("u".into()),
+            limits: ProcessLimits {
+                cpu_s: Some(1),
+                memory_bytes: Some(2),
+                files: Some(3),
+            },
         },
         policy: policy(),
         bounds: bounds(),
@@ -90,6 +96,23 @@ fn bounds() -> Bounds {
         expires: Some(t(3)),
         count: Some(4),
         jitter: Some(Jitter { ms: 5, seed: 6 }),
+    }
+}
+
+fn reminder() -> TaskSpec {
+    TaskSpec {
+        schedule: Schedule::Before {
+            event: t(10),
+            before_ms: 5,
+        },
+        action: Action::Mail {
+            from: Some("ops@example.org".into()),
+            to: vec!["ann@example.org".into()],
+            cc: vec!["bob@example.org".into()],
+            subject: "s".into(),
+            text: "t".into(),
+        },
+        ..spec()
     }
 }
 
@@ -220,6 +243,10 @@ fn commands() -> Vec<Command> {
             generation: 1,
             schedule: rrule,
             next,
+        },
+        Command::Submit {
+            spec: Box::new(reminder()),
+            first: NextRun::At(t(5)),
         },
         Command::Trigger {
             task: task.clone(),

@@ -8,7 +8,7 @@
 //! - `api` the client port: gRPC, health, metrics
 //! - [`worker`] takes attempts from the leader and runs them
 //! - [`inspect`] looks at the data folder of a node that does not run
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that fails should say where"))]
 
 mod api;

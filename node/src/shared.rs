@@ -10,7 +10,7 @@ use crate::zones::SystemZones;
 use sched_core::Fault;
 use sched_proto::convert;
 use sched_proto::v1::FailureKind;
-use sched_raft::Replica;
+use sched_raft::{Formation, Replica};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
@@ -48,6 +48,14 @@ impl Shared {
     pub(crate) fn leader_elsewhere(&self) -> Option<String> {
         let leader = self.replica.roles().borrow().leader.clone()?;
         (leader.node != self.replica.node()).then_some(leader.client_address)
+    }
+}
+
+/// Returns the cluster's id in hexadecimal digits; nothing before it has formed.
+pub(crate) fn cluster_of(formation: &Formation) -> String {
+    match formation {
+        Formation::Formed { cluster } => cluster.iter().map(|byte| format!("{byte:02x}")).collect(),
+        Formation::Forming { .. } | Formation::Refused { .. } => String::new(),
     }
 }
 

@@ -4,6 +4,7 @@
 pub mod convert;
 pub mod limits;
 pub mod metadata;
+pub mod pattern;
 
 /// What clients ask of a cluster.
 #[allow(missing_docs, reason = "generated; the .proto files carry the documentation")]

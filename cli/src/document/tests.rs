@@ -40,6 +40,10 @@ action:
   env: {LANG: C}
   stdin: hello
   success_code: [0, 3]
+  user: backup
+  limit_cpu: 90s
+  limit_memory: 64M
+  limit_files: 100
 policy:
   overlap: queue-one
   missed: all:3
@@ -93,6 +97,8 @@ fn every_field_of_a_document_reaches_the_task() {
         dir,
         stdin,
         success_codes,
+        user,
+        limits,
     } = &spec.action
     else {
         panic!("{:?}", spec.action);
@@ -102,6 +108,11 @@ fn every_field_of_a_document_reaches_the_task() {
         (2, 1, &b"hello"[..], &[0, 3][..])
     );
     assert_eq!(dir.as_deref(), Some("/srv/tasks/out/today"));
+    assert_eq!(user.as_deref(), Some("backup"));
+    assert_eq!(
+        (limits.cpu_s, limits.memory_bytes, limits.files),
+        (Some(90), Some(64 << 20), Some(100))
+    );
     let policy = Policy {
         grace_ms: 600_000,
         missed: Missed::All { max: 3 },
@@ -131,9 +142,11 @@ fn a_task_written_as_a_document_is_read_as_the_same_task() {
         FULL,
         "action: {sample: 'fail,20'}",
         "schedule: {at: 2027-03-01T00:00:00Z}\naction: {sample: ok}",
-        "schedule: {in: 90s}\naction: {http: 'post http://localhost/x', header: 'A: b', body: x, http_status: [200, 404], http_timeout: 5s}",
+        "schedule: {in: 90s}\naction: {http: 'post http://localhost/x', header: 'A: b', body: x, http_status: [200, 404], http_timeout: 5s, expect: 'ok|done'}",
         "schedule: {every: 5m, anchor: 2027-03-01T00:00:00Z}\naction: {sample: ok}",
         "schedule: {cron: 0 9 * * 1-5, tz: Europe/Zurich}\naction: {sample: ok}\npolicy: {missed: skip}",
+        "schedule: {at: 2027-03-01T00:00:00Z, before: 15m}\naction: {mail: {to: a@x.org, cc: [b@x.org], from: c@x.org, subject: s, text: t}}",
+        "action: {mail: {to: [a@x.org, b@x.org], subject: s}}",
         "schedule: {manual: true}\naction: {command: ls}",
         "schedule: {after: [42, fetch], on: failure, expires: 2027-03-01T00:00:00Z}\naction: {sample: ok}",
         "schedule: {every: 5m, not_before: 2027-01-01T00:00:00Z, until: 2027-03-01T00:00:00Z, count: 9, jitter: 30s}\naction: {sample: ok}",
@@ -222,7 +235,40 @@ fn what_a_task_says_wrong_is_named_by_its_field() {
     let long = format!("action: {{sample: ok}}\nname: {}", "x".repeat(257));
     let big = format!("action: {{command: [cat], stdin: {}}}", "x".repeat(65_537));
     for (text, field, part) in [
-        ("name: x", "action", "one of command, http, sample"),
+        ("name: x", "action", "one of command, http, mail, sample"),
+        ("action: {mail: {subject: s}}", "action.mail.to", "ann@example.org"),
+        ("action: {mail: {to: ann, subject: s}}", "action.mail.to", "\"ann\""),
+        (
+            "action: {mail: {to: a@x.org, cc: bob, subject: s}}",
+            "action.mail.cc",
+            "\"bob\"",
+        ),
+        (
+            "action: {mail: {to: a@x.org, from: me, subject: s}}",
+            "action.mail.from",
+            "\"me\"",
+        ),
+        ("action: {mail: {to: a@x.org}}", "action.mail.subject", "Backup is due"),
+        (
+            "action: {mail: {to: a@x.org, subject: ''}}",
+            "action.mail.subject",
+            "one line",
+        ),
+        (
+            "action: {sample: ok, mail: {to: a@x.org, subject: s}}",
+            "action.sample",
+            "action.mail.to is given too",
+        ),
+        (
+            "action: {sample: ok}\nschedule: {at: 2027-03-01T00:00:00Z, before: early}",
+            "schedule.before",
+            "90m",
+        ),
+        (
+            "action: {sample: ok}\nschedule: {in: 1h, before: 1m}",
+            "schedule.before",
+            "schedule.at",
+        ),
         (
             "action: {sample: ok, http: x}",
             "action.sample",
@@ -235,6 +281,28 @@ fn what_a_task_says_wrong_is_named_by_its_field() {
         ),
         ("action: {sample: maybe}", "action.sample", "ok,500"),
         ("action: {http: 'GET nowhere'}", "action.http.url", "http"),
+        ("action: {command: [ls], user: 'a b'}", "action.command.user", "backup"),
+        ("action: {command: [ls], limit_cpu: 0s}", "action.limit_cpu", "90s"),
+        (
+            "action: {command: [ls], limit_memory: much}",
+            "action.limit_memory",
+            "512M",
+        ),
+        (
+            "action: {command: [ls], limit_files: 1}",
+            "action.command.limits.files",
+            "at least 4",
+        ),
+        (
+            "action: {http: 'http://x', expect: '('}",
+            "action.expect",
+            "unclosed group",
+        ),
+        (
+            "action: {http: 'http://x', expect: ''}",
+            "action.http.expect",
+            "1 to 1024",
+        ),
         (
             "action: {http: 'http://x', header: nonsense}",
             "action.header",

@@ -129,7 +129,7 @@ pub(super) async fn logs(cluster: &Cluster, args: &Logs) -> Result<(), CliError>
         tail: args.tail,
         follow: args.follow,
     });
-    let mut filter = output::is_terminal().then(TerminalFilter::default);
+    let mut filter = TerminalFilter::wanted(output::is_terminal(), args.raw);
     let mut expected = None;
     while let Some(chunk) = chunks.next().await {
         let chunk = chunk?;

@@ -107,6 +107,99 @@ async fn wrong_usage_is_2_and_sends_nothing() {
             &["--from", "2027"],
         ),
         (&["enqueue", "--dir", "x", "--sample", "ok"], &["--dir", "CMD"]),
+        (
+            &["enqueue", "--before", "15m", "--in", "1h", "--sample", "ok"],
+            &["--before", "--at"],
+        ),
+        (
+            &[
+                "enqueue",
+                "--at",
+                "2030-01-01T09:00:00Z",
+                "--before",
+                "early",
+                "--sample",
+                "ok",
+            ],
+            &["--before", "early", "90m"],
+        ),
+        (
+            &["enqueue", "--mail-to", "Ann <ann@x.org>", "--subject", "s"],
+            &["action.mail.to", "Ann <ann@x.org>", "ann@example.org"],
+        ),
+        (
+            &["enqueue", "--mail-to", "a@x.org", "--mail-cc", "bob", "--subject", "s"],
+            &["action.mail.cc", "bob", "ann@example.org"],
+        ),
+        (
+            &["enqueue", "--mail-to", "a@x.org", "--mail-from", "me", "--subject", "s"],
+            &["action.mail.from", "me", "ann@example.org"],
+        ),
+        (&["enqueue", "--mail-to", "a@x.org"], &["--subject", "Backup is due"]),
+        (
+            &["enqueue", "--mail-to", "a@x.org", "--subject", "a\nBcc: x@y"],
+            &["action.mail.subject", "Bcc", "one line"],
+        ),
+        (
+            &[
+                "enqueue",
+                "--mail-to",
+                "a@x.org",
+                "--subject",
+                "s",
+                "--text",
+                "@/no/such/file",
+            ],
+            &["--text", "/no/such/file"],
+        ),
+        (
+            &["enqueue", "--subject", "s", "--sample", "ok"],
+            &["--subject", "--mail-to"],
+        ),
+        (
+            &["enqueue", "--http", "http://x", "--expect", "(ok"],
+            &["--expect", "(ok", "ok|done"],
+        ),
+        (
+            &["enqueue", "--expect", "ok", "--sample", "ok"],
+            &["--expect", "--http"],
+        ),
+        (
+            &["enqueue", "--http", "http://x", "--http-timeout", "soon"],
+            &["--http-timeout", "soon", "90m"],
+        ),
+        (
+            &["enqueue", "--http", "http://x", "--http-status", "99"],
+            &["action.http.success_statuses", "99", "HTTP status"],
+        ),
+        (
+            &["enqueue", "--http", "http://x", "--header", "nonsense"],
+            &["--header", "nonsense", "Name: value"],
+        ),
+        (
+            &["enqueue", "--user", "a b", "--", "ls"],
+            &["action.command.user", "a b", "backup"],
+        ),
+        (
+            &["enqueue", "--limit-cpu", "1500ms", "--", "ls"],
+            &["--limit-cpu", "1500ms", "90s"],
+        ),
+        (
+            &["enqueue", "--limit-memory", "9x", "--", "ls"],
+            &["--limit-memory", "9x", "512M"],
+        ),
+        (
+            &["enqueue", "--limit-memory", "9K", "--", "ls"],
+            &["action.command.limits.memory_bytes", "9216", "64 MiB"],
+        ),
+        (
+            &["enqueue", "--limit-files", "2", "--", "ls"],
+            &["action.command.limits.files", "2", "at least 4"],
+        ),
+        (
+            &["enqueue", "--limit-files", "9", "--sample", "ok"],
+            &["--limit-files", "CMD"],
+        ),
         (&["enqueue", "--http", "GET nowhere"], &["action.http.url", "http"]),
         (&["enqueue", "--name", &long, "--sample", "ok"], &["name", "257", "256"]),
         (&["enqueue", "--name", "42", "--sample", "ok"], &["name", "letter"]),

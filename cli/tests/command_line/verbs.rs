@@ -95,6 +95,7 @@ async fn every_flag_of_enqueue_reaches_the_cluster() {
         dir,
         stdin,
         success_codes,
+        ..
     } = &spec.action
     else {
         panic!("{:?}", spec.action);
@@ -120,6 +121,14 @@ async fn the_forms_of_schedules_and_actions_reach_the_cluster() {
         Schedule::At(Timestamp::from_millis(T))
     );
     assert_eq!(schedule(&["--manual"]).await, Schedule::Manual);
+    let alarm = Schedule::Before {
+        event: Timestamp::from_millis(T),
+        before_ms: 900_000,
+    };
+    assert_eq!(
+        schedule(&["--at", "2027-01-15T08:00:00Z", "--before", "15m"]).await,
+        alarm
+    );
     let every = Schedule::Every {
         every_ms: 300_000,
         anchor: Timestamp::from_millis(T),
@@ -141,6 +150,7 @@ async fn the_forms_of_schedules_and_actions_reach_the_cluster() {
         body,
         success_statuses,
         timeout_ms,
+        expect,
     } = action(&[
         "--http",
         "post http://x/y",
@@ -154,6 +164,8 @@ async fn the_forms_of_schedules_and_actions_reach_the_cluster() {
         "202",
         "--http-timeout",
         "5s",
+        "--expect",
+        "ok|done",
     ])
     .await
     else {
@@ -168,6 +180,32 @@ async fn the_forms_of_schedules_and_actions_reach_the_cluster() {
         [("A".to_owned(), "b: c".to_owned()), ("D".to_owned(), "e".to_owned())]
     );
     assert_eq!((success_statuses, timeout_ms), (vec![202], 5_000));
+    assert_eq!(expect.as_deref(), Some("ok|done"));
+    let mail = action(&[
+        "--mail-to",
+        "a@x.org",
+        "--mail-to",
+        "b@x.org",
+        "--mail-cc",
+        "c@x.org",
+        "--mail-from",
+        "d@x.org",
+        "--subject",
+        "s",
+        "--text",
+        "t",
+    ])
+    .await;
+    assert_eq!(
+        mail,
+        Action::Mail {
+            from: Some("d@x.org".into()),
+            to: vec!["a@x.org".into(), "b@x.org".into()],
+            cc: vec!["c@x.org".into()],
+            subject: "s".into(),
+            text: "t".into(),
+        }
+    );
     let sample = action(&["--sample", "fail,250"]).await;
     assert_eq!(
         sample,
@@ -365,6 +403,7 @@ async fn output_is_passed_on_as_it_is_to_a_pipe() {
     let cluster = full_cluster().await;
     let expected = "looking\n\x1b[31mbroken";
     assert_eq!(run(&cluster, &["logs", "1:2"]).await.done(), expected);
+    assert_eq!(run(&cluster, &["logs", "1:2", "--raw"]).await.done(), expected);
     assert_eq!(run(&cluster, &["logs", "1:2", "-f"]).await.done(), expected);
     cluster.state().output_breaks_at = Some(8);
     assert_eq!(

@@ -159,6 +159,7 @@ fn first_run(spec: &v1::TaskSpec) -> v1::NextRun {
     use v1::schedule::Form;
     let next = match spec.schedule.as_ref().and_then(|schedule| schedule.form.as_ref()) {
         Some(Form::At(at)) => Next::AtUnixMs(at.at_unix_ms),
+        Some(Form::Before(before)) => Next::AtUnixMs(before.event_unix_ms.saturating_sub_unsigned(before.before_ms)),
         Some(Form::Manual(_)) => Next::Never(v1::NextRunNever {}),
         _ => Next::AtUnixMs(1_700_000_000_000),
     };

@@ -40,6 +40,9 @@ pub fn explain(schedule: &Schedule, hash_key: &str, zones: &dyn Zones) -> Result
             };
             format!("once, when all of these {how}: {}", parents.join(", "))
         }
+        Schedule::Before { event, before_ms } => {
+            format!("once, {} before {}", format_duration(*before_ms), instant(*event))
+        }
         Schedule::Every { every_ms, anchor } => interval(*every_ms, *anchor),
         Schedule::Cron { expr, zone, .. } => match Cron::read(expr, hash_key)? {
             Cron::Every(every_ms) => interval(every_ms, Timestamp::EPOCH),

@@ -100,6 +100,13 @@ pub enum Schedule {
         /// And so.
         on: Ending,
     },
+    /// One shot ahead of an event, for reminders: when the event moves, the run moves with it.
+    Before {
+        /// When the event is.
+        event: Timestamp,
+        /// How long before it the task is due, in milliseconds.
+        before_ms: u64,
+    },
 }
 
 /// What happens to a wall-clock occurrence that falls into a gap of the local clock.
@@ -178,7 +185,7 @@ impl Recurrence {
         let kind = match schedule {
             Schedule::Now => Kind::AfterAcceptance { delay_ms: 0 },
             Schedule::In { delay_ms } => Kind::AfterAcceptance { delay_ms: *delay_ms },
-            Schedule::At(at) => Kind::Once(*at),
+            Schedule::At(_) | Schedule::Before { .. } => Kind::Once(schedule.instant().unwrap_or(Timestamp::MAX)),
             Schedule::Every { every_ms, anchor } => Kind::Every {
                 every_ms: checked_interval(*every_ms)?,
                 anchor: *anchor,
@@ -456,6 +463,17 @@ impl Schedule {
         }
     }
 
+    /// Returns when the schedule is due, if it is one fixed instant.
+    pub fn instant(&self) -> Option<Timestamp> {
+        match self {
+            Schedule::At(at) => Some(*at),
+            Schedule::Before { event, before_ms } => {
+                Some(event.plus_millis(i64::try_from(*before_ms).map_or(i64::MIN, |ms| -ms)))
+            }
+            _ => None,
+        }
+    }
+
     /// Whether the schedule can have more than one occurrence.
     pub fn is_periodic(&self) -> bool {
         matches!(
@@ -518,6 +536,7 @@ impl fmt::Display for Schedule {
                 }
                 write!(f, " on {}", on.as_str())
             }
+            Schedule::Before { event, before_ms } => write!(f, "{} before {event}", format_duration(*before_ms)),
         }
     }
 }

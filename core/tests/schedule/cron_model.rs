@@ -337,7 +337,8 @@ fn h_stands_for_one_number() {
                 let step = rng.within(1, most - least);
                 let stepped = |first: i64, last: i64| format!("{first}-{last}/{step}");
                 let one = |first: i64, _: i64| first.to_string();
-                let forms: [(String, i64, i64, i64, &dyn Fn(i64, i64) -> String); 4] = [
+                type Form<'a> = (String, i64, i64, i64, &'a dyn Fn(i64, i64) -> String);
+                let forms: [Form<'_>; 4] = [
                     ("H".to_owned(), least, most, most, &one),
                     (format!("H({from}-{to})"), from, to, to, &one),
                     (format!("H/{step}"), least, most.min(least + step - 1), most, &stepped),

@@ -22,6 +22,13 @@ fn shown_in_one_line() {
         (Schedule::Now, "now"),
         (Schedule::At(t("2026-01-01T00:00:00Z")), "at 2026-01-01T00:00:00.000Z"),
         (Schedule::In { delay_ms: 5_400_000 }, "in 1h30m"),
+        (
+            Schedule::Before {
+                event: t("2026-01-01T00:00:00Z"),
+                before_ms: 900_000,
+            },
+            "15m before 2026-01-01T00:00:00.000Z",
+        ),
         (every(300_000, Timestamp::EPOCH), "every 5m"),
         (
             every(300_000, t("2026-01-01T00:00:01Z")),
@@ -66,6 +73,12 @@ fn one_shots() {
     }
     assert_eq!(compiled(&Schedule::At(now)).next_after(now), Next::Exhausted);
     assert_eq!(compiled(&Schedule::At(now)).next_after(late), Next::At(now));
+    let alarm = Schedule::Before {
+        event: now,
+        before_ms: 1500,
+    };
+    assert_eq!(compiled(&alarm).first_from(now), Next::At(now.plus_millis(-1500)));
+    assert_eq!(compiled(&alarm).next_after(now.plus_millis(-1500)), Next::Exhausted);
     assert_eq!(
         Schedule::In { delay_ms: 5 }.resolved(now),
         Schedule::At(now.plus_millis(5))

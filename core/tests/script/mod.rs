@@ -99,7 +99,12 @@ fn token(word: &str) -> Token {
 }
 
 fn schedule(line: &Line<'_>) -> Schedule {
-    if let Some(at) = line.options.get("at") {
+    if let (Some(at), Some(before_ms)) = (line.options.get("at"), line.number("before")) {
+        Schedule::Before {
+            event: ms(at),
+            before_ms,
+        }
+    } else if let Some(at) = line.options.get("at") {
         Schedule::At(ms(at))
     } else if let Some(every) = line.number("every") {
         Schedule::Every {
@@ -569,8 +574,8 @@ impl Machine {
 
 fn submit(line: &Line<'_>, name: &str) -> Command {
     let schedule = schedule(line);
-    let first = match (&schedule, line.options.get("first")) {
-        (Schedule::At(at), None) => NextRun::At(*at),
+    let first = match (schedule.instant(), line.options.get("first")) {
+        (Some(at), None) => NextRun::At(at),
         (_, first) => next(first),
     };
     let spec = TaskSpec {

@@ -234,6 +234,7 @@ fn moved(
     let Seen { id, mut task, status } = seen;
     let schedule = match task.spec.schedule {
         Schedule::Now | Schedule::At(_) | Schedule::In { .. } | Schedule::After { .. } => Schedule::At(at),
+        Schedule::Before { before_ms, .. } => Schedule::Before { event: at, before_ms },
         Schedule::Every { every_ms, .. } => Schedule::Every { every_ms, anchor: at },
         Schedule::Rrule {
             rules,

@@ -1,12 +1,12 @@
 //! What the cluster is and how it is. Answered by the leader when one answers, else by this node alone, which then says so.
 
-use crate::shared::{OrStop, Shared};
+use crate::shared::{OrStop, Shared, cluster_of};
 use crate::state;
 use sched_core::tables::Meta;
 use sched_proto::metadata::{is_forwarded, set_forwarded_for};
 use sched_proto::v1::scheduler_client::SchedulerClient;
 use sched_proto::v1::{Node, NodeRole, NodesReply, NodesRequest, SchedulerState, StatusReply, StatusRequest};
-use sched_raft::{Formation, Member, Role};
+use sched_raft::{Member, Role};
 use std::time::Duration;
 use tokio::time::timeout;
 use tonic::Request;
@@ -97,20 +97,13 @@ fn local_status(shared: &Shared, confirmed: bool) -> StatusReply {
         node: shared.replica.node().0,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         zone_data: shared.zones.version().to_owned(),
-        cluster: cluster(shared),
+        cluster: cluster_of(&shared.replica.formation().borrow()),
         now_unix_ms: shared.clock.now().as_millis(),
         workers: u32::try_from(sessions.len()).unwrap_or(u32::MAX),
         slots: sessions
             .iter()
             .map(|(_, session)| session.slots)
             .fold(0, u32::saturating_add),
-    }
-}
-
-fn cluster(shared: &Shared) -> String {
-    match &*shared.replica.formation().borrow() {
-        Formation::Formed { cluster } => cluster.iter().map(|byte| format!("{byte:02x}")).collect(),
-        Formation::Forming { .. } | Formation::Refused { .. } => String::new(),
     }
 }
 

@@ -2,12 +2,14 @@
 //!
 //! [`Settings`] is what one source says; [`Config`] is what came of all of them, checked and with every default filled in.
 
+mod mail;
 mod print;
 mod settings;
 
 pub use print::{to_json, to_toml, unknown_variables};
 pub use settings::Settings;
 
+use crate::worker::executors::SmtpTls;
 use sched_core::limits::{LABELS_MAX, NAME_BYTES_MAX, WORKER_SLOTS_MAX};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -109,6 +111,16 @@ pub struct Config {
     pub connections_max: u32,
     /// See [`Settings::calls_max`].
     pub calls_max: u32,
+    /// See [`Settings::smtp_relay`]; empty for none.
+    pub smtp_relay: String,
+    /// See [`Settings::smtp_tls`].
+    pub smtp_tls: SmtpTls,
+    /// See [`Settings::smtp_user`]; empty for none.
+    pub smtp_user: String,
+    /// See [`Settings::smtp_password_file`]; empty for none.
+    pub smtp_password_file: PathBuf,
+    /// See [`Settings::smtp_from`]; empty for none.
+    pub smtp_from: String,
     /// See [`Settings::log`].
     pub log: String,
     /// See [`Settings::log_format`].
@@ -137,7 +149,8 @@ impl Config {
     ///
     /// # Errors
     /// Names the first setting that is missing or not acceptable, and says what would be accepted.
-    pub fn resolve(settings: Settings) -> Result<Self, ConfigError> {
+    pub fn resolve(mut settings: Settings) -> Result<Self, ConfigError> {
+        let mail = mail::Mail::resolve(&mut settings)?;
         let data_dir = settings
             .data_dir
             .filter(|d| !d.as_os_str().is_empty())
@@ -192,6 +205,11 @@ impl Config {
                 settings.connections_max.unwrap_or(CONNECTIONS_DEFAULT),
             )?,
             calls_max: at_least_1("calls_max", settings.calls_max.unwrap_or(CALLS_DEFAULT))?,
+            smtp_relay: mail.relay,
+            smtp_tls: mail.tls,
+            smtp_user: mail.user,
+            smtp_password_file: mail.password_file,
+            smtp_from: mail.from,
             log: log_filter(settings.log.unwrap_or_else(|| LOG_DEFAULT.to_owned()))?,
             log_format: settings.log_format.unwrap_or_default(),
         };

@@ -1,5 +1,6 @@
 //! Every setting, once: its flag, its environment variable, its key in the file, and its documentation.
 
+use crate::worker::executors::SmtpTls;
 use serde::Deserialize;
 use std::path::PathBuf;
 
@@ -86,6 +87,26 @@ pub struct Settings {
     #[arg(long, env = "SCHED_CALLS_MAX", value_name = "N")]
     pub calls_max: Option<u32>,
 
+    /// The mail server that takes mails of tasks run here, `host:port`. Without one they fail.
+    #[arg(long, env = "SCHED_SMTP_RELAY", value_name = "HOST:PORT")]
+    pub smtp_relay: Option<String>,
+
+    /// How the connection to it is protected: `none`, `starttls` (nothing is sent without it) or `tls` from the first byte.
+    #[arg(long, env = "SCHED_SMTP_TLS", value_name = "HOW")]
+    pub smtp_tls: Option<SmtpTls>,
+
+    /// The name to log in to it with. Needs `smtp_password_file`.
+    #[arg(long, env = "SCHED_SMTP_USER", value_name = "NAME")]
+    pub smtp_user: Option<String>,
+
+    /// File that holds the password and nothing else; read for each mail, so that it can be changed.
+    #[arg(long, env = "SCHED_SMTP_PASSWORD_FILE", value_name = "FILE")]
+    pub smtp_password_file: Option<PathBuf>,
+
+    /// Sender of mails whose task names none.
+    #[arg(long, env = "SCHED_SMTP_FROM", value_name = "ADDRESS")]
+    pub smtp_from: Option<String>,
+
     /// What is logged, as `level` or `target=level,…`.
     #[arg(long, env = "SCHED_LOG", value_name = "FILTER")]
     pub log: Option<String>,
@@ -116,6 +137,11 @@ impl Settings {
             snapshot_entries: self.snapshot_entries.or(less.snapshot_entries),
             connections_max: self.connections_max.or(less.connections_max),
             calls_max: self.calls_max.or(less.calls_max),
+            smtp_relay: self.smtp_relay.or(less.smtp_relay),
+            smtp_tls: self.smtp_tls.or(less.smtp_tls),
+            smtp_user: self.smtp_user.or(less.smtp_user),
+            smtp_password_file: self.smtp_password_file.or(less.smtp_password_file),
+            smtp_from: self.smtp_from.or(less.smtp_from),
             log: self.log.or(less.log),
             log_format: self.log_format.or(less.log_format),
         }

@@ -181,6 +181,69 @@ fn what_cannot_be_used_is_refused_by_name() {
         ),
         (
             Settings {
+                smtp_relay: s("mail.example.org"),
+                ..base()
+            },
+            "smtp_relay",
+            "host:port",
+        ),
+        (
+            Settings {
+                smtp_from: s("Sched <sched@example.org>"),
+                ..base()
+            },
+            "smtp_from",
+            "sched@example.org",
+        ),
+        (
+            Settings {
+                smtp_user: s("u"),
+                ..base()
+            },
+            "smtp_user",
+            "smtp_relay",
+        ),
+        (
+            Settings {
+                smtp_relay: s("mail:587"),
+                smtp_user: s("u"),
+                ..base()
+            },
+            "smtp_user",
+            "smtp_password_file",
+        ),
+        (
+            Settings {
+                smtp_relay: s("mail:587"),
+                smtp_password_file: Some("/etc/hostname".into()),
+                ..base()
+            },
+            "smtp_password_file",
+            "smtp_user",
+        ),
+        (
+            Settings {
+                smtp_relay: s("mail:587"),
+                smtp_user: s("u"),
+                smtp_password_file: Some("/no/such/file".into()),
+                ..base()
+            },
+            "smtp_password_file",
+            "can read",
+        ),
+        (
+            Settings {
+                smtp_relay: s("mail:25"),
+                smtp_tls: Some(SmtpTls::None),
+                smtp_user: s("u"),
+                smtp_password_file: Some("/etc/hostname".into()),
+                ..base()
+            },
+            "smtp_tls",
+            "starttls",
+        ),
+        (
+            Settings {
                 heartbeat_ms: Some(0),
                 ..base()
             },
@@ -322,6 +385,28 @@ fn what_is_printed_reads_back_as_the_same_configuration() {
         assert!(text.contains(line), "{line:?} in\n{text}");
     }
     assert!(to_json(&config).contains("\"labels\":[\"disk=ssd\",\"zone=a\"]"));
+}
+
+#[test]
+fn a_relay_is_taken_apart() {
+    let relay = |address: &str, user: Option<&str>| {
+        let settings = Settings {
+            smtp_relay: Some(address.into()),
+            smtp_user: user.map(str::to_owned),
+            smtp_password_file: user.map(|_| "/etc/hostname".into()),
+            ..base()
+        };
+        Config::resolve(settings).unwrap().mail_relay().unwrap()
+    };
+    let plain = relay("[::1]:2525", None);
+    assert_eq!(
+        (plain.host.as_str(), plain.port, plain.tls),
+        ("::1", 2525, SmtpTls::StartTls)
+    );
+    assert_eq!(plain.login, None);
+    let login = relay("mail.example.org:587", Some("u"));
+    assert_eq!(login.login, Some(("u".to_owned(), "/etc/hostname".into())));
+    assert_eq!(Config::resolve(base()).unwrap().mail_relay(), None);
 }
 
 #[test]

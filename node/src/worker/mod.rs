@@ -22,6 +22,7 @@ pub mod guard;
 mod held;
 mod link;
 mod orphans;
+mod os;
 mod outbox;
 pub mod output;
 mod settled;
@@ -34,7 +35,7 @@ mod tests;
 
 use agent::{Agent, Identity};
 use attempt::Runner;
-use executors::{CommandExecutor, Executors, HttpExecutor, SampleExecutor, Surroundings};
+use executors::{CommandExecutor, Executors, HttpExecutor, MailExecutor, MailOptions, SampleExecutor, Surroundings};
 use guard::Guard;
 use link::{Dial, Grpc};
 use orphans::Orphans;
@@ -113,6 +114,8 @@ pub struct WorkerOptions {
     /// The program that, given [`guard::GUARD_ARG`], kills what runs when this process dies: `/proc/self/exe`. Without one, processes
     /// outlive a worker that is killed.
     pub guard: Option<PathBuf>,
+    /// What mails are sent with.
+    pub mail: MailOptions,
 }
 
 /// Why a worker could not be started.
@@ -179,6 +182,7 @@ fn start(options: WorkerOptions, dial: Arc<dyn Dial>) -> Result<WorkerHandle, Wo
         output,
         grace,
         guard,
+        mail,
     } = options;
     if !(1..=WORKER_SLOTS_MAX).contains(&slots) {
         return Err(WorkerError::Slots(slots));
@@ -197,6 +201,7 @@ fn start(options: WorkerOptions, dial: Arc<dyn Dial>) -> Result<WorkerHandle, Wo
         command: CommandExecutor::new(Surroundings::from_environment(work_dir), guard.map(Guard::start)),
         http: HttpExecutor::new(clock.clone()),
         sample: SampleExecutor,
+        mail: MailExecutor::new(mail, clock.clone()),
     };
     let runner = Arc::new(Runner {
         executors,

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use sched_core::limits::{HELD_TOKENS_MAX, OUTPUT_TAIL_BYTES_MAX, WORKER_SLOTS_MAX};
 use sched_core::run::{RunResult, Verdict};
 use sched_core::session::Disposition;
-use sched_core::task::{Action, Delivery};
+use sched_core::task::{Action, Delivery, ProcessLimits};
 use sched_core::{Command, NodeId, RunId, SessionId, TaskId, Timestamp, Token};
 use sched_proto::worker as pb;
 use std::time::Duration;
@@ -187,12 +187,20 @@ pub fn action_to_wire(action: &Action) -> pb::Action {
             dir,
             stdin,
             success_codes,
+            user,
+            limits,
         } => pb::action::Kind::Command(pb::CommandAction {
             argv: argv.clone(),
             env: env.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
             dir: dir.clone(),
             stdin: Bytes::copy_from_slice(stdin),
             success_codes: success_codes.clone(),
+            user: user.clone(),
+            limits: Some(pb::ProcessLimits {
+                cpu_s: limits.cpu_s,
+                memory_bytes: limits.memory_bytes,
+                files: limits.files,
+            }),
         }),
         Action::Http {
             method,
@@ -201,6 +209,7 @@ pub fn action_to_wire(action: &Action) -> pb::Action {
             body,
             success_statuses,
             timeout_ms,
+            expect,
         } => pb::action::Kind::Http(pb::HttpAction {
             method: method.clone(),
             url: url.clone(),
@@ -208,6 +217,7 @@ pub fn action_to_wire(action: &Action) -> pb::Action {
             body: Bytes::copy_from_slice(body),
             success_statuses: success_statuses.iter().map(|s| u32::from(*s)).collect(),
             timeout_ms: *timeout_ms,
+            expect: expect.clone(),
         }),
         Action::Sample {
             succeed,
@@ -217,6 +227,19 @@ pub fn action_to_wire(action: &Action) -> pb::Action {
             succeed: *succeed,
             duration_ms: *duration_ms,
             payload: Bytes::copy_from_slice(payload),
+        }),
+        Action::Mail {
+            from,
+            to,
+            cc,
+            subject,
+            text,
+        } => pb::action::Kind::Mail(pb::MailAction {
+            from: from.clone(),
+            to: to.clone(),
+            cc: cc.clone(),
+            subject: subject.clone(),
+            text: text.clone(),
         }),
     };
     pb::Action { kind: Some(kind) }
@@ -234,6 +257,8 @@ pub fn action_from_wire(action: pb::Action) -> Result<Action, WireError> {
             dir: command.dir,
             stdin: command.stdin.into(),
             success_codes: command.success_codes,
+            user: command.user,
+            limits: process_limits(command.limits.unwrap_or_default()),
         },
         pb::action::Kind::Http(http) => Action::Http {
             method: http.method,
@@ -246,13 +271,29 @@ pub fn action_from_wire(action: pb::Action) -> Result<Action, WireError> {
                 .map(status)
                 .collect::<Result<_, _>>()?,
             timeout_ms: http.timeout_ms,
+            expect: http.expect,
         },
         pb::action::Kind::Sample(sample) => Action::Sample {
             succeed: sample.succeed,
             duration_ms: sample.duration_ms,
             payload: sample.payload.into(),
         },
+        pb::action::Kind::Mail(mail) => Action::Mail {
+            from: mail.from,
+            to: mail.to,
+            cc: mail.cc,
+            subject: mail.subject,
+            text: mail.text,
+        },
     })
+}
+
+fn process_limits(wire: pb::ProcessLimits) -> ProcessLimits {
+    ProcessLimits {
+        cpu_s: wire.cpu_s,
+        memory_bytes: wire.memory_bytes,
+        files: wire.files,
+    }
 }
 
 /// Returns the wire form of a result. `reason` is for people where the verdict has no place for one.

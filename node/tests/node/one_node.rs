@@ -267,6 +267,26 @@ async fn tasks_are_moved_paused_triggered_and_cancelled() {
     let again = one.client.r#move(request).await.unwrap().into_inner();
     assert_eq!(again.state(), v1::TaskState::Queued, "a repeat gets the first answer");
 
+    // An alarm keeps its distance from the event that is moved.
+    let (event, before_ms) = (4_000_000_000_000, 900_000);
+    let form = Form::Before(v1::BeforeSchedule {
+        event_unix_ms: event,
+        before_ms,
+    });
+    let alarm = one.submit(sample(form)).await.unwrap();
+    let due = |at: i64| v1::NextRun {
+        next: Some(v1::next_run::Next::AtUnixMs(at - 900_000)),
+    };
+    assert_eq!(alarm.next_run, Some(due(event)));
+    let request = v1::MoveRequest {
+        request: key(),
+        task: by_id(alarm.id),
+        start: Some(v1::move_request::Start::AtUnixMs(event + 60_000)),
+        ..v1::MoveRequest::default()
+    };
+    let moved = one.client.r#move(request).await.unwrap().into_inner();
+    assert_eq!(moved.next_run, Some(due(event + 60_000)));
+
     let form = Form::Every(v1::EverySchedule {
         every_ms: 100,
         anchor_unix_ms: None,

@@ -1,6 +1,7 @@
 //! From the wire to `sched-core`: anything may come, what makes no sense is refused by the name of its field.
 
 use crate::limits::HTTP_TIMEOUT_MS_DEFAULT;
+use crate::pattern::pattern;
 use crate::v1;
 use sched_core::Timestamp;
 use sched_core::command::Reject;
@@ -8,8 +9,8 @@ use sched_core::ids::{RequestKey, RunId, TaskId};
 use sched_core::limits::NAME_BYTES_MAX;
 use sched_core::schedule::{DstPolicy, Schedule};
 use sched_core::task::{
-    Action, Bounds, Delivery, Ending, Group, Jitter, Missed, NextRun, Overlap, Placement, Policy, Retention, TaskRef,
-    TaskSpec, TaskState, Tries,
+    Action, Bounds, Delivery, Ending, Group, Jitter, Missed, NextRun, Overlap, Placement, Policy, ProcessLimits,
+    Retention, TaskRef, TaskSpec, TaskState, Tries,
 };
 
 /// The namespace and the zone that an empty text stands for.
@@ -94,9 +95,12 @@ pub fn bounds(wire: v1::Bounds) -> Result<Bounds, Reject> {
 /// When no form is given, or an instant or a policy is not understood. The rules themselves are checked when they are compiled.
 pub fn schedule(wire: v1::Schedule, accepted_at: Timestamp) -> Result<Schedule, Reject> {
     use v1::schedule::Form;
-    let form = wire
-        .form
-        .ok_or_else(|| missing("schedule", "one of now, at, in, every, cron, rrule, after, manual"))?;
+    let form = wire.form.ok_or_else(|| {
+        missing(
+            "schedule",
+            "one of now, at, in, every, cron, rrule, after, manual, before",
+        )
+    })?;
     Ok(match form {
         Form::Now(_) => Schedule::Now,
         Form::At(at) => Schedule::At(instant("schedule.at", at.at_unix_ms)?),
@@ -125,6 +129,10 @@ pub fn schedule(wire: v1::Schedule, accepted_at: Timestamp) -> Result<Schedule, 
                 v1::Ending::Failure => Ending::Failure,
                 v1::Ending::Any => Ending::Any,
             },
+        },
+        Form::Before(before) => Schedule::Before {
+            event: instant("schedule.at", before.event_unix_ms)?,
+            before_ms: before.before_ms,
         },
     })
 }
@@ -180,7 +188,7 @@ pub fn action(wire: v1::Action) -> Result<Action, Reject> {
     Ok(
         match wire
             .kind
-            .ok_or_else(|| missing("action", "one of command, http, sample"))?
+            .ok_or_else(|| missing("action", "one of command, http, sample, mail"))?
         {
             Kind::Command(command) => Action::Command {
                 argv: command.argv,
@@ -188,6 +196,8 @@ pub fn action(wire: v1::Action) -> Result<Action, Reject> {
                 dir: command.dir,
                 stdin: command.stdin.into(),
                 success_codes: command.success_codes,
+                user: command.user,
+                limits: process_limits(command.limits.unwrap_or_default()),
             },
             Kind::Http(http) => Action::Http {
                 method: or_default(http.method, "GET"),
@@ -204,14 +214,37 @@ pub fn action(wire: v1::Action) -> Result<Action, Reject> {
                     .map(http_status)
                     .collect::<Result<_, _>>()?,
                 timeout_ms: http.timeout_ms.unwrap_or(HTTP_TIMEOUT_MS_DEFAULT),
+                expect: http.expect.map(checked_pattern).transpose()?,
             },
             Kind::Sample(sample) => Action::Sample {
                 succeed: sample.succeed,
                 duration_ms: sample.duration_ms,
                 payload: sample.payload.into(),
             },
+            Kind::Mail(mail) => Action::Mail {
+                from: mail.from,
+                to: mail.to,
+                cc: mail.cc,
+                subject: mail.subject,
+                text: mail.text,
+            },
         },
     )
+}
+
+fn process_limits(wire: v1::ProcessLimits) -> ProcessLimits {
+    ProcessLimits {
+        cpu_s: wire.cpu_s,
+        memory_bytes: wire.memory_bytes,
+        files: wire.files,
+    }
+}
+
+fn checked_pattern(text: String) -> Result<String, Reject> {
+    match pattern(&text) {
+        Ok(_) => Ok(text),
+        Err(problem) => Err(invalid("action.http.expect", problem)),
+    }
 }
 
 fn http_status(number: u32) -> Result<u16, Reject> {

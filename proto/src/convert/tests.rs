@@ -4,8 +4,8 @@ use sched_core::Timestamp;
 use sched_core::ids::{RequestKey, RunId, SessionId, TaskId, Token};
 use sched_core::schedule::{DstPolicy, Schedule};
 use sched_core::task::{
-    Action, Bounds, Delivery, Ending, Group, Jitter, Missed, NextRun, Overlap, Placement, Policy, Retention, TaskRef,
-    TaskSpec, Tries,
+    Action, Bounds, Delivery, Ending, Group, Jitter, Missed, NextRun, Overlap, Placement, Policy, ProcessLimits,
+    Retention, TaskRef, TaskSpec, Tries,
 };
 use std::collections::BTreeMap;
 
@@ -92,6 +92,10 @@ fn schedules() -> Vec<Schedule> {
             ],
             on: Ending::Any,
         },
+        Schedule::Before {
+            event: at(90),
+            before_ms: 30,
+        },
     ]
 }
 
@@ -103,6 +107,12 @@ fn actions() -> Vec<Action> {
             dir: Some("/srv".into()),
             stdin: vec![0, 255],
             success_codes: vec![0, 3],
+            user: Some("backup".into()),
+            limits: ProcessLimits {
+                cpu_s: Some(1),
+                memory_bytes: Some(2),
+                files: Some(3),
+            },
         },
         Action::Http {
             method: "POST".into(),
@@ -111,11 +121,19 @@ fn actions() -> Vec<Action> {
             body: vec![1, 2],
             success_statuses: vec![200, 404],
             timeout_ms: 17,
+            expect: Some("ok|done".into()),
         },
         Action::Sample {
             succeed: true,
             duration_ms: 9,
             payload: vec![3],
+        },
+        Action::Mail {
+            from: Some("a@b".into()),
+            to: vec!["c@d".into(), "e@f".into()],
+            cc: vec!["g@h".into()],
+            subject: "s".into(),
+            text: "t".into(),
         },
     ]
 }

@@ -80,6 +80,10 @@ pub fn schedule(schedule: &Schedule) -> v1::Schedule {
             }
             .into(),
         }),
+        Schedule::Before { event, before_ms } => Form::Before(v1::BeforeSchedule {
+            event_unix_ms: event.as_millis(),
+            before_ms: *before_ms,
+        }),
     };
     v1::Schedule { form: Some(form) }
 }
@@ -101,12 +105,20 @@ pub fn action(action: &Action) -> v1::Action {
             dir,
             stdin,
             success_codes,
+            user,
+            limits,
         } => Kind::Command(v1::CommandAction {
             argv: argv.clone(),
             env: env.clone(),
             dir: dir.clone(),
             stdin: stdin.clone().into(),
             success_codes: success_codes.clone(),
+            user: user.clone(),
+            limits: Some(v1::ProcessLimits {
+                cpu_s: limits.cpu_s,
+                memory_bytes: limits.memory_bytes,
+                files: limits.files,
+            }),
         }),
         Action::Http {
             method,
@@ -115,6 +127,7 @@ pub fn action(action: &Action) -> v1::Action {
             body,
             success_statuses,
             timeout_ms,
+            expect,
         } => Kind::Http(v1::HttpAction {
             method: method.clone(),
             url: url.clone(),
@@ -122,6 +135,7 @@ pub fn action(action: &Action) -> v1::Action {
             body: body.clone().into(),
             success_statuses: success_statuses.iter().map(|status| u32::from(*status)).collect(),
             timeout_ms: Some(*timeout_ms),
+            expect: expect.clone(),
         }),
         Action::Sample {
             succeed,
@@ -131,6 +145,19 @@ pub fn action(action: &Action) -> v1::Action {
             succeed: *succeed,
             duration_ms: *duration_ms,
             payload: payload.clone().into(),
+        }),
+        Action::Mail {
+            from,
+            to,
+            cc,
+            subject,
+            text,
+        } => Kind::Mail(v1::MailAction {
+            from: from.clone(),
+            to: to.clone(),
+            cc: cc.clone(),
+            subject: subject.clone(),
+            text: text.clone(),
         }),
     };
     v1::Action { kind: Some(kind) }

@@ -1,15 +1,17 @@
-//! `command`: a process, its input and output, and its whole group killed when it is over.
+//! `command`: a process, its user and limits, its input and output, and its whole group killed when it is over.
 
 use super::process::Process;
+use super::user::{self, User};
 use super::{Executor, Outcome};
 use crate::worker::guard::Guard;
+use crate::worker::os;
 use crate::worker::output::OutputWriter;
 use crate::worker::stop::{StopSignal, Urgency};
 use crate::worker::wire::Job;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use rustix::process::Signal;
-use sched_core::task::Action;
+use sched_core::task::{Action, ProcessLimits};
 use std::ffi::OsString;
 use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
@@ -78,19 +80,25 @@ impl CommandExecutor {
             success_codes,
             dir,
             argv,
+            user,
+            limits,
             ..
         } = &job.action
         else {
             return Outcome::failure(format!("not a command: {}", job.action.kind()));
         };
-        let dir = self.dir(dir.as_deref());
+        let user = match user.as_deref().map(user::find).transpose() {
+            Ok(user) => user,
+            Err(reason) => return Outcome::failure(reason),
+        };
+        let dir = self.dir(dir.as_deref(), user.as_ref());
         if !tokio::fs::metadata(&dir).await.is_ok_and(|meta| meta.is_dir()) {
             return Outcome::failure(format!(
                 "the working directory {} does not exist on this worker",
                 dir.display()
             ));
         }
-        let (mut process, pipe) = match self.start(job, &dir) {
+        let (mut process, pipe) = match self.start(job, &dir, user.as_ref()) {
             Ok(started) => started,
             Err(e) => return not_started(argv.first().map_or("", String::as_str), &e),
         };
@@ -103,18 +111,29 @@ impl CommandExecutor {
                 verdict: None,
                 exit_code: Some(code_of(status)),
             },
-            Ok(status) => judge(status, success_codes),
+            Ok(status) => judge(status, success_codes, limits),
             Err(e) => Outcome::failure(format!("the exit code is not known: {e}")),
         }
     }
 
-    fn dir(&self, dir: Option<&str>) -> PathBuf {
-        self.surroundings.work_dir.join(dir.unwrap_or_default())
+    /// The work folder is the worker's own: another user begins at home.
+    fn dir(&self, dir: Option<&str>, user: Option<&User>) -> PathBuf {
+        match (dir, user) {
+            (None, Some(user)) => user.home.clone(),
+            (dir, _) => self.surroundings.work_dir.join(dir.unwrap_or_default()),
+        }
     }
 
     /// Starts the process, and returns the pipe that its output and its errors share, so that their order is kept.
-    fn start(&self, job: &Job, dir: &Path) -> io::Result<(Process, pipe::Receiver)> {
-        let Action::Command { argv, env, stdin, .. } = &job.action else {
+    fn start(&self, job: &Job, dir: &Path, user: Option<&User>) -> io::Result<(Process, pipe::Receiver)> {
+        let Action::Command {
+            argv,
+            env,
+            stdin,
+            limits,
+            ..
+        } = &job.action
+        else {
             return Err(io::Error::new(ErrorKind::InvalidInput, "not a command"));
         };
         let [program, args @ ..] = argv.as_slice() else {
@@ -126,10 +145,19 @@ impl CommandExecutor {
         command
             .env("PATH", &self.surroundings.path)
             .env("HOME", &self.surroundings.home);
+        if let Some(user) = user {
+            // Without other groups: the standard library leaves those of root behind.
+            command.uid(user.uid).gid(user.gid);
+            command
+                .env("HOME", &user.home)
+                .env("USER", &user.name)
+                .env("LOGNAME", &user.name);
+        }
         command
             .env("LANG", &self.surroundings.lang)
             .envs(env)
             .envs(identity(job));
+        os::limit(&mut command, *limits);
         command.stdin(if stdin.is_empty() {
             Stdio::null()
         } else {
@@ -233,9 +261,11 @@ async fn feed(stdin: Option<ChildStdin>, bytes: &[u8]) {
     }
 }
 
-fn judge(status: ExitStatus, success_codes: &[i32]) -> Outcome {
+fn judge(status: ExitStatus, success_codes: &[i32], limits: &ProcessLimits) -> Outcome {
     let code = code_of(status);
-    let outcome = if let Some(signal) = status.signal() {
+    let outcome = if let (Some(seconds), true) = (limits.cpu_s, status.signal() == Some(Signal::XCPU.as_raw())) {
+        Outcome::failure(format!("used up its {seconds} s of processor time"))
+    } else if let Some(signal) = status.signal() {
         Outcome::failure(format!("ended by signal {signal}"))
     } else if success_codes.contains(&code) || (success_codes.is_empty() && code == 0) {
         Outcome::success()

@@ -1,17 +1,20 @@
-//! `http`: one request, judged by its status.
+//! `http`: one request, judged by the status of its answer and, where the task asks for it, by the answer's body.
+//!
+//! Redirects are not followed: the answer is judged as it is. Followed, a POST would silently become a GET, and headers meant for one
+//! host would reach another.
 
-use super::{Executor, Outcome};
+use super::{Executor, Outcome, chain};
 use crate::worker::WorkerClock;
 use crate::worker::output::OutputWriter;
 use crate::worker::stop::{StopSignal, Urgency};
 use crate::worker::wire::Job;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
 use reqwest::{Client, Method, Request, Response, StatusCode, Url};
 use sched_core::Timestamp;
 use sched_core::task::Action;
-use std::error::Error;
+use sched_proto::pattern::pattern;
 use std::time::Duration;
 
 /// Names the run, the same for all its attempts, so that the other side can tell a repeat.
@@ -44,8 +47,17 @@ impl HttpExecutor {
     }
 
     async fn exchange(&self, job: &Job, output: &mut OutputWriter) -> Outcome {
-        let Action::Http { success_statuses, .. } = &job.action else {
+        let Action::Http {
+            success_statuses,
+            expect,
+            ..
+        } = &job.action
+        else {
             return Outcome::failure(format!("not http: {}", job.action.kind()));
+        };
+        let expect = match expect.as_deref().map(pattern).transpose() {
+            Ok(expect) => expect,
+            Err(problem) => return Outcome::failure(format!("expected body: {problem}")),
         };
         let client = match &self.client {
             Ok(client) => client,
@@ -63,10 +75,13 @@ impl HttpExecutor {
         let outcome = judge(status, response.headers(), success_statuses, self.clock.wall());
         output.report_start();
         // The verdict stands by the status; only a success needs its whole answer to be one.
-        match read_body(&mut response, output).await {
-            Err(e) if outcome.verdict == Outcome::success().verdict => {
-                Outcome::failure(format!("the answer broke off: {}", chain(&e)))
-            }
+        let succeeded = outcome.verdict == Outcome::success().verdict;
+        match (read_body(&mut response, output, expect.is_some()).await, expect) {
+            (Err(e), _) if succeeded => Outcome::failure(format!("the answer broke off: {}", chain(&e))),
+            (Ok(body), Some(expect)) if succeeded && !expect.is_match(&body) => Outcome::failure(format!(
+                "answered {status}, but the body does not match {:?}",
+                expect.as_str()
+            )),
             _ => outcome,
         }
         .with_code(i32::from(status.as_u16()))
@@ -102,6 +117,7 @@ fn client() -> Result<Client, String> {
         .user_agent(concat!("sched/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(CONNECT_TIMEOUT)
         .pool_max_idle_per_host(IDLE_PER_HOST_MAX)
+        .redirect(reqwest::redirect::Policy::none())
         .build()
         .map_err(|e| chain(&e))
 }
@@ -162,7 +178,13 @@ fn judge(status: StatusCode, headers: &HeaderMap, success: &[u16], now: Timestam
     {
         return Outcome::delay_me(delay_ms, format!("answered {status} with Retry-After"));
     }
-    Outcome::failure(format!("answered {status}"))
+    let target = headers.get(LOCATION).and_then(|value| value.to_str().ok());
+    match target.filter(|_| status.is_redirection()) {
+        Some(target) => Outcome::failure(format!(
+            "answered {status} to {target:.200}; redirects are not followed, name that address instead"
+        )),
+        None => Outcome::failure(format!("answered {status}")),
+    }
 }
 
 /// Reads seconds or a date.
@@ -178,31 +200,21 @@ fn retry_after_ms(value: &str, now: Timestamp) -> Option<u64> {
     Some(ms.min(RETRY_AFTER_MS_MAX))
 }
 
-async fn read_body(response: &mut Response, output: &mut OutputWriter) -> Result<(), reqwest::Error> {
-    let mut room = BODY_BYTES_MAX;
+/// Passes the beginning of the body on to the output, and returns it when it is to be kept.
+async fn read_body(response: &mut Response, output: &mut OutputWriter, keep: bool) -> Result<Vec<u8>, reqwest::Error> {
+    let (mut room, mut kept) = (BODY_BYTES_MAX, Vec::new());
     while let Some(chunk) = response.chunk().await? {
         let take = chunk.len().min(room);
         output.write(&chunk[..take]).await;
+        if keep {
+            kept.extend_from_slice(&chunk[..take]);
+        }
         room -= take;
         if room == 0 {
             break;
         }
     }
-    Ok(())
-}
-
-/// Writes an error with its causes, without repeating what the outer one says already.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        next = cause.source();
-    }
-    text
+    Ok(kept)
 }
 
 #[cfg(test)]

@@ -2,11 +2,14 @@
 
 mod command;
 mod http;
+mod mail;
 mod process;
 mod sample;
+mod user;
 
 pub use command::{CommandExecutor, Surroundings};
 pub use http::HttpExecutor;
+pub use mail::{MailExecutor, MailOptions, Relay, SmtpTls, TIMEOUT_DEFAULT as MAIL_TIMEOUT_DEFAULT};
 pub use sample::SampleExecutor;
 
 use super::output::OutputWriter;
@@ -15,13 +18,14 @@ use super::wire::Job;
 use futures::future::BoxFuture;
 use sched_core::run::Verdict;
 use sched_core::task::Action;
+use std::error::Error;
 
 /// How an execution ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Outcome {
     /// What the executor answers; absent when it ended because it was told to.
     pub verdict: Option<Verdict>,
-    /// Exit code of a command, status of an HTTP exchange.
+    /// Exit code of a command, status of an HTTP exchange, answer of a mail relay.
     pub exit_code: Option<i32>,
 }
 
@@ -91,6 +95,8 @@ pub struct Executors {
     pub http: HttpExecutor,
     /// Sleeps, for demos and tests.
     pub sample: SampleExecutor,
+    /// Mails.
+    pub mail: MailExecutor,
 }
 
 impl Executors {
@@ -100,6 +106,21 @@ impl Executors {
             Action::Command { .. } => &self.command,
             Action::Http { .. } => &self.http,
             Action::Sample { .. } => &self.sample,
+            Action::Mail { .. } => &self.mail,
         }
     }
+}
+
+/// Writes an error with its causes, without repeating what the outer one says already.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        next = cause.source();
+    }
+    text
 }

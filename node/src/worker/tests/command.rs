@@ -5,7 +5,7 @@ use crate::worker::tests::{Bench, command, job};
 use crate::worker::wire::Job;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use sched_core::run::Verdict;
-use sched_core::task::Action;
+use sched_core::task::{Action, ProcessLimits};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
@@ -309,4 +309,85 @@ async fn an_attempt_that_is_dropped_is_killed_with_its_group() {
     let grandchild = watch(&String::from_utf8(bench_output(&bench).await).unwrap());
     running.abort();
     ended(grandchild).await;
+}
+
+/// Runs a script under limits.
+async fn limited(script: &str, limits: ProcessLimits) -> Finished {
+    let job = edited(&["/bin/sh", "-c", script], |action| {
+        if let Action::Command { limits: given, .. } = action {
+            *given = limits;
+        }
+    });
+    Bench::new().run(&job).await
+}
+
+#[tokio::test]
+async fn processor_time_is_limited() {
+    let limits = ProcessLimits {
+        cpu_s: Some(1),
+        ..ProcessLimits::default()
+    };
+    let finished = limited("while :; do :; done", limits).await;
+    assert_eq!(finished.result.verdict, failure("used up its 1 s of processor time"));
+    // A process that will not hear of it is ended by force.
+    let finished = limited("trap : XCPU; while :; do :; done", limits).await;
+    assert_eq!(finished.result.verdict, failure("ended by signal 9"));
+}
+
+#[tokio::test]
+async fn memory_is_limited() {
+    let script = "dd if=/dev/zero of=/dev/null bs=256M count=1 2>&1";
+    let limits = ProcessLimits {
+        memory_bytes: Some(64 * 1024 * 1024),
+        ..ProcessLimits::default()
+    };
+    let finished = limited(script, limits).await;
+    assert_eq!(finished.result.verdict, failure("exit code 1"), "{}", tail(&finished));
+    assert!(tail(&finished).contains("memory exhausted"), "{}", tail(&finished));
+    let finished = limited(script, ProcessLimits::default()).await;
+    assert_eq!(finished.result.verdict, Verdict::Success, "{}", tail(&finished));
+}
+
+#[tokio::test]
+async fn open_files_are_limited() {
+    let script = "exec 3</dev/null 4</dev/null 5</dev/null 6</dev/null; echo open";
+    let limits = ProcessLimits {
+        files: Some(5),
+        ..ProcessLimits::default()
+    };
+    let finished = limited(script, limits).await;
+    assert!(
+        matches!(finished.result.verdict, Verdict::Failure { .. }),
+        "{}",
+        tail(&finished)
+    );
+    assert!(!tail(&finished).contains("open\n"), "{}", tail(&finished));
+    let finished = limited(script, ProcessLimits::default()).await;
+    assert_eq!(finished.result.verdict, Verdict::Success, "{}", tail(&finished));
+}
+
+#[tokio::test]
+async fn a_process_runs_as_the_user_it_is_to_run_as() {
+    let as_user = |name: &str| {
+        edited(&["/bin/sh", "-c", "id -un; id -Gn; echo $HOME $USER; pwd"], |action| {
+            if let Action::Command { user, dir, .. } = action {
+                (*user, *dir) = (Some(name.to_owned()), Some("/".to_owned()));
+            }
+        })
+    };
+    let finished = Bench::new().run(&as_user("daemon")).await;
+    if !rustix::process::geteuid().is_root() {
+        let Verdict::Failure { reason } = finished.result.verdict else {
+            panic!("ran as another user without the right to")
+        };
+        assert!(reason.contains("must run as root"), "{reason}");
+        return;
+    }
+    assert_eq!(finished.result.verdict, Verdict::Success, "{}", tail(&finished));
+    assert_eq!(tail(&finished), "daemon\ndaemon\n/usr/sbin daemon\n/\n");
+    let finished = Bench::new().run(&as_user("nobody-of-that-name")).await;
+    assert_eq!(
+        finished.result.verdict,
+        failure("user \"nobody-of-that-name\" is not in /etc/passwd of this worker")
+    );
 }

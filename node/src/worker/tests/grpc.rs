@@ -121,6 +121,7 @@ fn worker(leader: watch::Receiver<Option<String>>) -> (WorkerHandle, TempDir) {
         output: Default::default(),
         grace: Duration::from_secs(5),
         guard: None,
+        mail: Default::default(),
     };
     (Worker::start(options).unwrap(), dir)
 }

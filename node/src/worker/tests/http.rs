@@ -47,6 +47,7 @@ fn get(url: &str) -> Action {
         body: Vec::new(),
         success_statuses: Vec::new(),
         timeout_ms: 20_000,
+        expect: None,
     }
 }
 
@@ -66,7 +67,7 @@ async fn statuses_are_judged_and_the_answer_is_reported() {
         delay_ms,
         reason: format!("answered {status} with Retry-After"),
     };
-    let table: [(&str, &[u16], Verdict); 10] = [
+    let table: [(&str, &[u16], Verdict); 13] = [
         ("200 OK\r\n", &[], Verdict::Success),
         ("204 No Content\r\n", &[], Verdict::Success),
         ("404 Not Found\r\n", &[], failure("answered 404 Not Found")),
@@ -96,6 +97,24 @@ async fn statuses_are_judged_and_the_answer_is_reported() {
             "500 Internal Server Error\r\nRetry-After: 7\r\n",
             &[],
             failure("answered 500 Internal Server Error"),
+        ),
+        (
+            "302 Found\r\nLocation: http://127.0.0.1:1/new\r\n",
+            &[],
+            failure(
+                "answered 302 Found to http://127.0.0.1:1/new; redirects are not followed, name that address instead",
+            ),
+        ),
+        (
+            "302 Found\r\nLocation: http://127.0.0.1:1/new\r\n",
+            &[302],
+            Verdict::Success,
+        ),
+        // A date that is past, by the clock of the test: at once.
+        (
+            "503 Service Unavailable\r\nRetry-After: Fri, 06 Nov 2020 08:49:37 GMT\r\n",
+            &[],
+            delayed(0, "503 Service Unavailable"),
         ),
     ];
     for (head, statuses, verdict) in table {
@@ -147,6 +166,7 @@ async fn the_request_is_as_asked_and_names_its_run() {
         body: b"some body".to_vec(),
         success_statuses: Vec::new(),
         timeout_ms: 0,
+        expect: None,
     };
     assert_eq!(run(action).await.result.verdict, Verdict::Success);
     let request = served.await.unwrap();
@@ -236,4 +256,32 @@ async fn a_server_that_never_answers_is_left_after_the_timeout_or_when_told() {
     stopper.raise(Urgency::Terminate, Cause::Cancelled);
     assert_eq!(running.await.unwrap().result.verdict, Verdict::Cancelled);
     assert!(begin.elapsed() < Duration::from_secs(10));
+}
+
+#[tokio::test]
+async fn the_body_of_a_success_must_be_as_expected() {
+    for (status, body, expect, verdict) in [
+        (
+            "200 OK",
+            "{\"status\": \"ok\"}",
+            "\"status\": *\"ok\"",
+            Verdict::Success,
+        ),
+        (
+            "200 OK",
+            "{\"status\": \"down\"}",
+            "\"ok\"",
+            failure("answered 200 OK, but the body does not match \"\\\"ok\\\"\""),
+        ),
+        ("200 OK", "", "^$", Verdict::Success),
+        ("404 Not Found", "ok", "ok", failure("answered 404 Not Found")),
+    ] {
+        let answer = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        let (url, _served) = server(answer).await;
+        let mut action = get(&url);
+        if let Action::Http { expect: expected, .. } = &mut action {
+            *expected = Some(expect.to_owned());
+        }
+        assert_eq!(run(action).await.result.verdict, verdict, "{body}");
+    }
 }

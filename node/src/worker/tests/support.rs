@@ -1,7 +1,9 @@
 //! What the worker's tests share: jobs, a place to run one, and a leader played by the test.
 
 use crate::worker::attempt::{Finished, Runner};
-use crate::worker::executors::{CommandExecutor, Executors, HttpExecutor, SampleExecutor, Surroundings};
+use crate::worker::executors::{
+    CommandExecutor, Executors, HttpExecutor, MailExecutor, MailOptions, SampleExecutor, Surroundings,
+};
 use crate::worker::link::{Connection, Dial, Link};
 use crate::worker::output::{OutputLimits, OutputStore};
 use crate::worker::stop::Stopper;
@@ -70,6 +72,8 @@ pub(in crate::worker) fn command(argv: &[&str]) -> Action {
         dir: None,
         stdin: Vec::new(),
         success_codes: Vec::new(),
+        user: None,
+        limits: Default::default(),
     }
 }
 
@@ -88,7 +92,15 @@ impl Bench {
         Self::with(OutputLimits::default(), Duration::from_secs(5))
     }
 
+    pub(in crate::worker) fn mailing(mail: MailOptions) -> Self {
+        Self::set_up(OutputLimits::default(), Duration::from_secs(5), mail)
+    }
+
     pub(in crate::worker) fn with(limits: OutputLimits, grace: Duration) -> Self {
+        Self::set_up(limits, grace, MailOptions::default())
+    }
+
+    fn set_up(limits: OutputLimits, grace: Duration, mail: MailOptions) -> Self {
         // The first of many tests installs it for all.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let dir = tempfile::tempdir().unwrap();
@@ -102,6 +114,7 @@ impl Bench {
             command: CommandExecutor::new(surroundings, None),
             http: HttpExecutor::new(clock()),
             sample: SampleExecutor,
+            mail: MailExecutor::new(mail, clock()),
         };
         let runner = Runner {
             executors,
@@ -216,6 +229,7 @@ impl Play {
             output: OutputLimits::default(),
             grace: Duration::from_secs(5),
             guard: None,
+            mail: MailOptions::default(),
         };
         let (tx, streams) = mpsc::channel(16);
         let worker = start(options, Arc::new(Network(tx))).unwrap();

@@ -9,6 +9,12 @@ fn jobs() -> Vec<Job> {
             dir: Some("/tmp".into()),
             stdin: vec![0, 255, 10],
             success_codes: vec![0, 3, -1],
+            user: Some("backup".into()),
+            limits: ProcessLimits {
+                cpu_s: Some(1),
+                memory_bytes: Some(2),
+                files: Some(3),
+            },
         },
         Action::Http {
             method: "POST".into(),
@@ -17,11 +23,19 @@ fn jobs() -> Vec<Job> {
             body: b"body".to_vec(),
             success_statuses: vec![200, 418],
             timeout_ms: 1234,
+            expect: Some("ok".into()),
         },
         Action::Sample {
             succeed: true,
             duration_ms: 5,
             payload: vec![1; 256],
+        },
+        Action::Mail {
+            from: Some("a@b".into()),
+            to: vec!["c@d".into(), "e@f".into()],
+            cc: vec!["g@h".into()],
+            subject: "s".into(),
+            text: "t".into(),
         },
     ];
     actions

@@ -1,0 +1,34 @@
+//! An action in one line.
+
+use sched_core::task::{Action, TaskSpec};
+
+/// Writes an action in one line.
+pub(super) fn action_line(spec: &TaskSpec) -> String {
+    match &spec.action {
+        Action::Command { argv, .. } => argv.iter().map(|arg| quoted(arg)).collect::<Vec<_>>().join(" "),
+        Action::Http { method, url, .. } => format!("{method} {url}"),
+        Action::Sample {
+            succeed, duration_ms, ..
+        } => {
+            format!("sample {},{duration_ms}", if *succeed { "ok" } else { "fail" })
+        }
+        Action::Mail { to, subject, .. } => {
+            let others = match to.len() {
+                0 | 1 => String::new(),
+                n => format!(" and {} more", n - 1),
+            };
+            let first = to.first().map_or("", String::as_str);
+            format!("mail {first}{others}: {subject}")
+        }
+    }
+}
+
+/// Quotes an argument as a shell would need it.
+fn quoted(arg: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "-_./:=@%+,".contains(c);
+    if !arg.is_empty() && arg.chars().all(plain) {
+        arg.to_owned()
+    } else {
+        format!("'{}'", arg.replace('\'', "'\\''"))
+    }
+}
