@@ -10,7 +10,7 @@ use std::io;
 use tokio::process::Command;
 
 /// Between the polite end of a process that has used up its processor time, and its end by force.
-const CPU_GRACE_S: u64 = 5;
+const CPU_GRACE_S: u64 = 2;
 
 /// Makes the process that `command` starts run under `limits`. Its children inherit them, each for itself.
 pub(super) fn limit(command: &mut Command, limits: ProcessLimits) {
