@@ -473,6 +473,7 @@ impl Builder<'_> {
             Some(text) => self.duration("policy", field, text),
             None => Ok(default),
         };
+        let kept = duration("keep_for", &input.keep_for, default.retention.finished_age_ms_max)?;
         Ok(Policy {
             grace_ms: duration("grace", &input.grace, default.grace_ms)?,
             missed: self.missed(input.missed.as_deref())?,
@@ -503,7 +504,8 @@ impl Builder<'_> {
             retention: Retention {
                 finished_max: input.keep_finished.unwrap_or(default.retention.finished_max),
                 failed_max: input.keep_failed.unwrap_or(default.retention.failed_max),
-                age_ms_max: duration("keep_for", &input.keep_for, default.retention.age_ms_max)?,
+                finished_age_ms_max: kept,
+                failed_age_ms_max: duration("keep_failed_for", &input.keep_failed_for, kept)?,
             },
             group: input.group.as_deref().map(|text| self.group(text)).transpose()?,
             placement: Placement {

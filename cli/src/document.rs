@@ -381,7 +381,8 @@ fn policy_of(policy: &Policy) -> PolicyInput {
         priority: (policy.priority != default.priority).then_some(policy.priority),
         keep_finished: (kept.finished_max != default.retention.finished_max).then_some(kept.finished_max),
         keep_failed: (kept.failed_max != default.retention.failed_max).then_some(kept.failed_max),
-        keep_for: duration(kept.age_ms_max, default.retention.age_ms_max),
+        keep_for: duration(kept.finished_age_ms_max, default.retention.finished_age_ms_max),
+        keep_failed_for: duration(kept.failed_age_ms_max, kept.finished_age_ms_max),
         group: policy
             .group
             .as_ref()

@@ -305,6 +305,10 @@ pub(crate) struct PolicyInput {
     #[arg(long, value_name = "D")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) keep_for: Option<String>,
+    /// Age at which failed runs go [default: --keep-for]
+    #[arg(long, value_name = "D")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) keep_failed_for: Option<String>,
 }
 
 /// See [`PolicyInput::overlap`].

@@ -26,7 +26,7 @@ pub enum Kind {
     SpoolOp = 5,
     /// [`crate::session::Session`].
     Session = 6,
-    /// [`crate::command::Reply`], remembered under a request key.
+    /// [`crate::command::Remembered`], under a request key.
     Reply = 7,
     /// [`crate::tables::Meta`].
     Meta = 8,

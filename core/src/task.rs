@@ -285,8 +285,10 @@ pub struct Retention {
     pub finished_max: u32,
     /// Failed runs kept per task.
     pub failed_max: u32,
-    /// Age at which an ended run goes, in milliseconds.
-    pub age_ms_max: u64,
+    /// Age at which a finished run goes, in milliseconds.
+    pub finished_age_ms_max: u64,
+    /// Age at which a failed run goes, in milliseconds.
+    pub failed_age_ms_max: u64,
 }
 
 impl Default for Retention {
@@ -294,8 +296,21 @@ impl Default for Retention {
         Self {
             finished_max: 100,
             failed_max: 100,
-            age_ms_max: 7 * 24 * 60 * 60 * 1000,
+            finished_age_ms_max: 7 * 24 * 60 * 60 * 1000,
+            failed_age_ms_max: 7 * 24 * 60 * 60 * 1000,
         }
+    }
+}
+
+impl Retention {
+    /// Returns the age at which a run that ended so goes, in milliseconds. A task goes with the last run that it can have.
+    pub fn age_ms_max(&self, finished: bool) -> i64 {
+        let age = if finished {
+            self.finished_age_ms_max
+        } else {
+            self.failed_age_ms_max
+        };
+        i64::try_from(age).unwrap_or(i64::MAX)
     }
 }
 

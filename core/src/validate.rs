@@ -535,7 +535,8 @@ fn policy(policy: &Policy) -> Result<(), Reject> {
     if retention.finished_max > 100_000 || retention.failed_max > 100_000 {
         return Err(invalid("policy.retention", "at most 100000 runs can be kept"));
     }
-    duration("policy.retention.age_ms_max", retention.age_ms_max)?;
+    duration("policy.retention.finished_age_ms_max", retention.finished_age_ms_max)?;
+    duration("policy.retention.failed_age_ms_max", retention.failed_age_ms_max)?;
     if let Some(group) = &policy.group {
         name("policy.group", &group.name)?;
         if !(1..=limits::GROUP_LIMIT_MAX).contains(&group.limit) {

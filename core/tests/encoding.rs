@@ -7,7 +7,9 @@
 )]
 
 use sched_core::codec::{Kind, decode, encode};
-use sched_core::command::{AssignItem, DrainItem, FireItem, MissedRange, Reply, SpoolAction, SpoolOp};
+use sched_core::command::{
+    AssignItem, Call, DrainItem, FireItem, MissedRange, Remembered, Reply, SpoolAction, SpoolOp,
+};
 use sched_core::run::{Attempt, AttemptEnd, LedgerFact, LedgerLine, Occurrence, Run, RunResult, RunState, Verdict};
 use sched_core::schedule::{DstPolicy, Schedule};
 use sched_core::session::{Disposition, Session};
@@ -401,10 +403,13 @@ fn the_bytes_of_every_record_are_golden() {
     );
     golden(
         Kind::Reply,
-        &Reply::Session {
-            id: SESSION,
-            bound: TOKEN,
-            dispositions: vec![(RUN, TOKEN, Disposition::Kill)],
+        &Remembered {
+            call: Call::Move,
+            reply: Reply::Session {
+                id: SESSION,
+                bound: TOKEN,
+                dispositions: vec![(RUN, TOKEN, Disposition::Kill)],
+            },
         },
     );
     golden(

@@ -141,7 +141,8 @@ impl World {
         };
         policy.retention.finished_max = self.rng.below(4) as u32;
         policy.retention.failed_max = self.rng.below(4) as u32;
-        policy.retention.age_ms_max = self.rng.below(6000);
+        policy.retention.finished_age_ms_max = self.rng.below(6000);
+        policy.retention.failed_age_ms_max = self.rng.below(6000);
         policy.priority = self.rng.below(7) as i8 - 3;
         policy.delivery = self.rng.one_in(3).then_some(Delivery::AtMostOnce);
         // Two limits in one group: each run keeps to that of its own task.

@@ -58,6 +58,7 @@ policy:
   keep_finished: 5
   keep_failed: 6
   keep_for: 2d
+  keep_failed_for: 3d
 late_ok: true
 request_id: r-1
 "#;
@@ -129,7 +130,8 @@ fn every_field_of_a_document_reaches_the_task() {
         retention: Retention {
             finished_max: 5,
             failed_max: 6,
-            age_ms_max: 172_800_000,
+            finished_age_ms_max: 172_800_000,
+            failed_age_ms_max: 259_200_000,
         },
         ..Policy::default()
     };

@@ -81,7 +81,7 @@ async fn every_flag_of_enqueue_reaches_the_cluster() {
     );
     let kept = &policy.retention;
     assert_eq!(
-        (kept.finished_max, kept.failed_max, kept.age_ms_max),
+        (kept.finished_max, kept.failed_max, kept.finished_age_ms_max),
         (1, 2, 259_200_000)
     );
     assert_eq!(

@@ -2,7 +2,7 @@
 
 use super::ctx::{Ctx, Stop};
 use crate::codec::Kind;
-use crate::command::{Item, Reject, Reply};
+use crate::command::{Item, Reject, Remembered, Reply};
 use crate::ids::RequestKey;
 use crate::limits;
 use crate::tables::{Key, View};
@@ -35,8 +35,9 @@ pub(super) fn once<'a, V: View>(ctx: &mut Ctx<'a, V>, item: &Item, handler: Hand
             .into());
         }
     }
-    if let Some(reply) = ctx.get(&Key::Request(request), Kind::Reply)? {
-        return Ok(reply);
+    let call = item.command.call();
+    if let Some(known) = ctx.get::<Remembered>(&Key::Request(request), Kind::Reply)? {
+        return Ok(known.for_call(call)?);
     }
     let (remembered, bound, what) = match request {
         RequestKey::Client { .. } => (ctx.meta.requests, limits::REQUESTS_MAX, "answers to recent requests"),
@@ -55,7 +56,8 @@ pub(super) fn once<'a, V: View>(ctx: &mut Ctx<'a, V>, item: &Item, handler: Hand
         .into());
     }
     let reply = handler(ctx, item)?;
-    ctx.put(&Key::Request(request), Kind::Reply, &reply);
+    let known = Remembered { call, reply };
+    ctx.put(&Key::Request(request), Kind::Reply, &known);
     match request {
         RequestKey::Client { .. } => ctx.meta.requests += 1,
         RequestKey::Caller { namespace, key } => {
@@ -67,5 +69,5 @@ pub(super) fn once<'a, V: View>(ctx: &mut Ctx<'a, V>, item: &Item, handler: Hand
             ctx.meta.caller_keys += 1;
         }
     }
-    Ok(reply)
+    Ok(known.reply)
 }

@@ -4,7 +4,9 @@ use super::ctx::{Ctx, Stop};
 use crate::command::{Fault, Reply};
 use crate::ids::{RunId, TaskId};
 use crate::limits;
+use crate::run::RunState;
 use crate::tables::{Key, Table, TaskOutcome, View, decode_u64};
+use crate::task::TaskState;
 use crate::time::Timestamp;
 
 pub(super) fn retain<V: View>(
@@ -30,7 +32,7 @@ pub(super) fn retain<V: View>(
 fn retain_run<V: View>(ctx: &mut Ctx<'_, V>, id: RunId) -> Result<bool, Stop> {
     let Some(run) = ctx.find_run(id)? else { return Ok(false) };
     let old = ctx.status(id.task)?;
-    let age_max = i64::try_from(old.policy.retention.age_ms_max).unwrap_or(i64::MAX);
+    let age_max = old.policy.retention.age_ms_max(run.state == RunState::Finished);
     let expired = run.state.is_terminal() && run.ended_at.is_some_and(|at| ctx.now().millis_since(at) >= age_max);
     if !expired {
         return Ok(false);
@@ -48,7 +50,7 @@ fn retain_task<V: View>(ctx: &mut Ctx<'_, V>, id: TaskId) -> Result<bool, Stop> 
         Err(Stop::Reject(_)) => return Ok(false),
         Err(fault) => return Err(fault),
     };
-    let age_max = i64::try_from(old.policy.retention.age_ms_max).unwrap_or(i64::MAX);
+    let age_max = old.policy.retention.age_ms_max(old.state != TaskState::Failed);
     let expired = old.state.is_ended()
         && old.live.is_empty()
         && old.held.is_empty()

@@ -153,7 +153,8 @@ fn policy(line: &Line<'_>) -> Policy {
         policy.retention.failed_max = keep as u32;
     }
     if let Some(age) = line.number("age") {
-        policy.retention.age_ms_max = age;
+        policy.retention.finished_age_ms_max = age;
+        policy.retention.failed_age_ms_max = line.number("failed_age").unwrap_or(age);
     }
     if line.has("at-most-once") {
         policy.delivery = Some(Delivery::AtMostOnce);

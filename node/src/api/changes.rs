@@ -7,7 +7,7 @@ use crate::state;
 use crate::zones::SystemZones;
 use sched_core::apply::read_record;
 use sched_core::codec::Kind;
-use sched_core::command::{Command, Item, Reject, Reply};
+use sched_core::command::{Call, Command, Item, Reject, Remembered, Reply};
 use sched_core::ids::{RequestKey, TaskId};
 use sched_core::plan::{first_run, paused_range, plan_backfill, run_time_anew};
 use sched_core::schedule::Schedule;
@@ -148,9 +148,9 @@ struct Seen {
 }
 
 /// Returns the task, or the answer that is remembered under the key: then nothing is computed again.
-fn look(view: &impl View, key: &RequestKey, task: &TaskRef) -> Result<Result<Seen, Reply>, Status> {
-    if let Some(reply) = read_record(view, &Key::Request(key), Kind::Reply).or_stop() {
-        return Ok(Err(reply));
+fn look(view: &impl View, key: &RequestKey, call: Call, task: &TaskRef) -> Result<Result<Seen, Reply>, Status> {
+    if let Some(known) = read_record::<Remembered>(view, &Key::Request(key), Kind::Reply).or_stop() {
+        return wire(known.for_call(call)).map(Err);
     }
     let what = || match task {
         TaskRef::Id(id) => format!("task {id}"),
@@ -173,12 +173,12 @@ async fn computed<T>(
     shared: &Shared,
     key: RequestKey,
     task: TaskRef,
-    pinned: bool,
+    (call, pinned): (Call, bool),
     on_wire: fn(&Reply) -> Result<T, Status>,
     compute: impl Fn(&SystemZones, Seen, Timestamp) -> Result<Command, Reject> + Clone + Send + 'static,
 ) -> Result<T, Status> {
     for _ in 0..CONFLICTS_MAX {
-        let seen = match look(&shared.replica.view(), &key, &task)? {
+        let seen = match look(&shared.replica.view(), &key, call, &task)? {
             Ok(seen) => seen,
             Err(reply) => return on_wire(&reply),
         };
@@ -203,7 +203,7 @@ pub(super) async fn move_task(shared: &Shared, call: MoveRequest) -> Result<Task
         shared,
         key,
         task,
-        pinned.is_some(),
+        (Call::Move, pinned.is_some()),
         task_reply,
         move |zones, seen, now| {
             let at = match start {
@@ -278,28 +278,35 @@ fn moved(
 pub(super) async fn resume(shared: &Shared, call: ResumeRequest) -> Result<TaskReply, Status> {
     let key = wire(from_wire::request_key(call.request))?;
     let task = wire(from_wire::task_ref(call.task))?;
-    computed(shared, key, task, false, task_reply, |zones, seen, now| {
-        let (next, paused) = match compile(&seen.task.spec, zones) {
-            Ok(recurrence) => (
-                run_time_anew(&seen.task.spec.schedule, &recurrence, now),
-                paused_range(&seen.status, &recurrence, now),
-            ),
-            // Its zone is gone from this machine: the ticker goes on searching.
-            Err(_) => {
-                let gave_up = NextRun::GaveUp {
-                    retry_at: now,
-                    searched_until: now,
-                };
-                (gave_up, None)
-            }
-        };
-        Ok(Command::Resume {
-            task: TaskRef::Id(seen.id),
-            generation: seen.status.generation,
-            next,
-            paused,
-        })
-    })
+    computed(
+        shared,
+        key,
+        task,
+        (Call::Resume, false),
+        task_reply,
+        |zones, seen, now| {
+            let (next, paused) = match compile(&seen.task.spec, zones) {
+                Ok(recurrence) => (
+                    run_time_anew(&seen.task.spec.schedule, &recurrence, now),
+                    paused_range(&seen.status, &recurrence, now),
+                ),
+                // Its zone is gone from this machine: the ticker goes on searching.
+                Err(_) => {
+                    let gave_up = NextRun::GaveUp {
+                        retry_at: now,
+                        searched_until: now,
+                    };
+                    (gave_up, None)
+                }
+            };
+            Ok(Command::Resume {
+                task: TaskRef::Id(seen.id),
+                generation: seen.status.generation,
+                next,
+                paused,
+            })
+        },
+    )
     .await
 }
 
@@ -310,14 +317,21 @@ pub(super) async fn backfill(shared: &Shared, call: BackfillRequest) -> Result<B
     let to = wire(from_wire::instant("to", call.to_unix_ms))?;
     let at_once = call.at_once;
     let on_wire = |reply: &Reply| to_wire::backfill_reply(reply).ok_or_else(other_call);
-    computed(shared, key, task, false, on_wire, move |zones, seen, now| {
-        let recurrence = compile(&seen.task.spec, zones)?;
-        Ok(Command::Backfill {
-            task: TaskRef::Id(seen.id),
-            generation: seen.status.generation,
-            times: plan_backfill(&recurrence, from, to, now)?,
-            at_once,
-        })
-    })
+    computed(
+        shared,
+        key,
+        task,
+        (Call::Backfill, false),
+        on_wire,
+        move |zones, seen, now| {
+            let recurrence = compile(&seen.task.spec, zones)?;
+            Ok(Command::Backfill {
+                task: TaskRef::Id(seen.id),
+                generation: seen.status.generation,
+                times: plan_backfill(&recurrence, from, to, now)?,
+                at_once,
+            })
+        },
+    )
     .await
 }

@@ -11,6 +11,7 @@ use sched_core::command::{Command, Fault, Reply};
 use sched_core::ids::{RunId, TaskId};
 use sched_core::limits::ROUND_ITEMS_MAX;
 use sched_core::tables::{Key, Table, TaskOutcome, View, decode_ended, decode_label_task};
+use sched_core::task::TaskState;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -102,16 +103,16 @@ impl Walks {
             for key in page(view, range, walk, ROUND_ITEMS_MAX - round.runs.len())? {
                 let (ended_at, _) = decode_ended(&key).ok_or_else(damaged)?;
                 let run = run_in(&key)?;
-                if over(view, run.task, ended_at, now)? {
+                if over(view, run.task, ended_at, now, outcome == TaskOutcome::Finished)? {
                     round.runs.push(run);
                 }
             }
         }
         for key in page(view, Key::ended_tasks_until(now), &mut self.tasks, ROUND_ITEMS_MAX)? {
             let task = decode_label_task(&key).ok_or_else(damaged)?;
-            let ended_at = state::status(view, task)?.and_then(|status| status.ended_at);
-            if let Some(ended_at) = ended_at
-                && over(view, task, ended_at, now)?
+            let status = state::status(view, task)?;
+            if let Some((ended_at, state)) = status.and_then(|status| Some((status.ended_at?, status.state)))
+                && over(view, task, ended_at, now, state != TaskState::Failed)?
             {
                 round.tasks.push(task);
             }
@@ -151,10 +152,9 @@ fn page(
     Ok(keys)
 }
 
-fn over(view: &impl View, task: TaskId, ended_at: Timestamp, now: Timestamp) -> Result<bool, Fault> {
+fn over(view: &impl View, task: TaskId, ended_at: Timestamp, now: Timestamp, finished: bool) -> Result<bool, Fault> {
     let Some(status) = state::status(view, task)? else {
         return Ok(false);
     };
-    let age_max = i64::try_from(status.policy.retention.age_ms_max).unwrap_or(i64::MAX);
-    Ok(now.millis_since(ended_at) >= age_max)
+    Ok(now.millis_since(ended_at) >= status.policy.retention.age_ms_max(finished))
 }

@@ -282,7 +282,12 @@ pub fn policy(wire: v1::Policy) -> Result<Policy, Reject> {
         retention: Retention {
             finished_max: retention.finished_max.unwrap_or(default.retention.finished_max),
             failed_max: retention.failed_max.unwrap_or(default.retention.failed_max),
-            age_ms_max: retention.age_ms_max.unwrap_or(default.retention.age_ms_max),
+            finished_age_ms_max: retention
+                .finished_age_ms_max
+                .unwrap_or(default.retention.finished_age_ms_max),
+            failed_age_ms_max: retention
+                .failed_age_ms_max
+                .unwrap_or(default.retention.failed_age_ms_max),
         },
         group: wire.group.map(|group| Group {
             name: group.name,

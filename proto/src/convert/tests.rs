@@ -37,7 +37,8 @@ fn full() -> TaskSpec {
             retention: Retention {
                 finished_max: 1,
                 failed_max: 2,
-                age_ms_max: 3,
+                finished_age_ms_max: 3,
+                failed_age_ms_max: 4,
             },
             group: Some(Group {
                 name: "g".into(),

@@ -188,7 +188,8 @@ pub fn policy(policy: &Policy) -> v1::Policy {
         retention: Some(v1::Retention {
             finished_max: Some(policy.retention.finished_max),
             failed_max: Some(policy.retention.failed_max),
-            age_ms_max: Some(policy.retention.age_ms_max),
+            finished_age_ms_max: Some(policy.retention.finished_age_ms_max),
+            failed_age_ms_max: Some(policy.retention.failed_age_ms_max),
         }),
         group: policy.group.as_ref().map(|group| v1::Group {
             name: group.name.clone(),
