@@ -39,7 +39,7 @@ fix: setup ## what a machine can mend: formatting and clippy's suggestions
 golden: setup ## rewrite the expected output of golden tests; read the diff
 	@$(ENV) export UPDATE_GOLDEN=1
 	cargo test --locked -p sched-core --test golden --test encoding
-	cargo test --locked -p schedcli --test command_line
+	cargo test --locked -p schedcli
 	git --no-pager diff --stat
 
 bench: build ## the figures in README, measured on this machine
