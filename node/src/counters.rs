@@ -37,6 +37,12 @@ impl Lateness {
         self.sum_ms.fetch_add(late_ms, Ordering::Relaxed);
     }
 
+    /// Returns how many runs were at most so late, and later than the bucket before says; the last bound is open.
+    pub fn buckets(&self) -> impl Iterator<Item = (Option<u64>, u64)> {
+        let bounds = LATENESS_MS.iter().copied().map(Some).chain([None]);
+        bounds.zip(self.buckets.iter().map(|bucket| bucket.load(Ordering::Relaxed)))
+    }
+
     fn render(&self, text: &mut String) {
         let name = "sched_run_lateness_seconds";
         let _ = writeln!(

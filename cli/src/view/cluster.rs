@@ -21,6 +21,13 @@ pub(crate) struct StatusView {
     running: u64,
     failed: u64,
     finished: u64,
+    /// Wait for a delay, for an earlier run, or for room in their group.
+    delayed: u64,
+    lost: u64,
+    missed: u64,
+    skipped: u64,
+    stale_reports: u64,
+    lateness: Vec<LatenessView>,
     workers: u32,
     slots: u32,
     /// False: no quorum confirmed it.
@@ -31,6 +38,14 @@ pub(crate) struct StatusView {
     version: String,
     zone_data: String,
     now: String,
+}
+
+/// Runs that were so late.
+#[derive(Serialize, Debug)]
+pub(crate) struct LatenessView {
+    /// The longest lateness of them; nothing for those that were later than all bounds.
+    late_ms_max: Option<u64>,
+    runs: u64,
 }
 
 /// A node.
@@ -73,6 +88,19 @@ impl StatusView {
             running: reply.running,
             failed: reply.failed,
             finished: reply.finished,
+            delayed: reply.delayed,
+            lost: reply.lost,
+            missed: reply.missed,
+            skipped: reply.skipped,
+            stale_reports: reply.stale_reports,
+            lateness: reply
+                .lateness
+                .into_iter()
+                .map(|bucket| LatenessView {
+                    late_ms_max: bucket.late_ms_max,
+                    runs: bucket.runs,
+                })
+                .collect(),
             workers: reply.workers,
             slots: reply.slots,
             confirmed: reply.confirmed,
@@ -83,6 +111,24 @@ impl StatusView {
             now: instant(reply.now_unix_ms),
         }
     }
+}
+
+/// Says within what half and 99 of 100 runs were handed over, as far as the buckets tell.
+fn lateness(buckets: &[LatenessView]) -> Option<String> {
+    let all: u64 = buckets.iter().map(|bucket| bucket.runs).sum();
+    let within = |share: u64| {
+        let mut left = (all * share).div_ceil(100);
+        let found = buckets.iter().find(|bucket| {
+            left = left.saturating_sub(bucket.runs);
+            left == 0
+        });
+        match found.and_then(|bucket| bucket.late_ms_max) {
+            Some(ms) => format!("within {ms} ms"),
+            None => "later than all bounds".to_owned(),
+        }
+    };
+    let (half, most) = (within(50), within(99));
+    (all > 0).then(|| format!("half {half}, 99 % {most}, of {all} runs by this leader"))
 }
 
 /// Shows how the cluster is.
@@ -103,10 +149,15 @@ pub(crate) fn status(status: &StatusView) -> String {
         (
             "runs",
             Some(format!(
-                "{} ready, {} running, {} finished, {} failed",
-                status.ready, status.running, status.finished, status.failed
+                "{} ready, {} waiting, {} running, {} finished, {} failed, {} lost",
+                status.ready, status.delayed, status.running, status.finished, status.failed, status.lost
             )),
         ),
+        (
+            "occurrences",
+            Some(format!("{} missed, {} skipped", status.missed, status.skipped)),
+        ),
+        ("lateness", lateness(&status.lateness)),
         ("workers", Some(format!("{}, {} slots", status.workers, status.slots))),
         ("time", some(&status.now)),
         (

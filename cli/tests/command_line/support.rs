@@ -249,6 +249,25 @@ fn full_status() -> v1::StatusReply {
         lag_entries,
     };
     v1::StatusReply {
+        delayed: 3,
+        lost: 1,
+        missed: 12,
+        skipped: 4,
+        stale_reports: 2,
+        lateness: vec![
+            v1::LatenessBucket {
+                late_ms_max: Some(1),
+                runs: 60,
+            },
+            v1::LatenessBucket {
+                late_ms_max: Some(50),
+                runs: 39,
+            },
+            v1::LatenessBucket {
+                late_ms_max: None,
+                runs: 1,
+            },
+        ],
         state: v1::SchedulerState::Shutdown.into(),
         shutdown_message: "moving house".into(),
         leader: Some(1),

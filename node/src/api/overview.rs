@@ -5,7 +5,9 @@ use crate::state;
 use sched_core::tables::Meta;
 use sched_proto::metadata::{is_forwarded, set_forwarded_for};
 use sched_proto::v1::scheduler_client::SchedulerClient;
-use sched_proto::v1::{Node, NodeRole, NodesReply, NodesRequest, SchedulerState, StatusReply, StatusRequest};
+use sched_proto::v1::{
+    LatenessBucket, Node, NodeRole, NodesReply, NodesRequest, SchedulerState, StatusReply, StatusRequest,
+};
 use sched_raft::{Member, Role};
 use std::time::Duration;
 use tokio::time::timeout;
@@ -72,6 +74,11 @@ fn local_status(shared: &Shared, confirmed: bool) -> StatusReply {
         running,
         failed,
         finished,
+        delayed,
+        lost,
+        missed,
+        skipped,
+        stale_reports,
         ..
     } = state::meta(&view).or_stop();
     let spooled = state::meta(&view).or_stop().spooled();
@@ -104,6 +111,17 @@ fn local_status(shared: &Shared, confirmed: bool) -> StatusReply {
             .iter()
             .map(|(_, session)| session.slots)
             .fold(0, u32::saturating_add),
+        delayed,
+        lost,
+        missed,
+        skipped,
+        stale_reports,
+        lateness: shared
+            .counters
+            .lateness
+            .buckets()
+            .map(|(late_ms_max, runs)| LatenessBucket { late_ms_max, runs })
+            .collect(),
     }
 }
 
