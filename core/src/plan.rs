@@ -380,7 +380,10 @@ pub fn plan_assign(ready: &[Candidate], rooms: &[Room]) -> Vec<AssignItem> {
     }
     let mut rooms: Vec<Room> = rooms.iter().filter(|room| room.free > 0).cloned().collect();
     let mut items = Vec::with_capacity(ready.len().min(ROUND_ITEMS_MAX));
-    for candidate in ready.iter().take(ROUND_ITEMS_MAX) {
+    for candidate in ready {
+        if items.len() == ROUND_ITEMS_MAX {
+            break;
+        }
         let best = rooms
             .iter_mut()
             .filter(|room| room.free > 0 && candidate.placement.allows(&room.labels))

@@ -138,7 +138,8 @@ impl<V: View> Ctx<'_, V> {
         }
         self.release_held(status, new.id.task)?;
         self.settle(status, Some(state));
-        if status.kind != ScheduleKind::OneShot && status.dependents > 0 {
+        let recurs = status.kind != ScheduleKind::OneShot && status.state != TaskState::Terminated;
+        if recurs && status.dependents > 0 {
             // A task that recurs does not end: whoever waits for it waits for its next run.
             let ended = if state == RunState::Finished {
                 TaskState::Finished

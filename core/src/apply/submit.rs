@@ -88,6 +88,10 @@ pub(super) fn queue<V: View>(
     if matches!(schedule, Schedule::After { .. }) {
         return ctx.wait_for_parents(id, status);
     }
+    if status.bounds.count.is_some_and(|count| status.occurrences >= count) {
+        // Those it has had count, whatever start it is given now.
+        status.next = NextRun::Never;
+    }
     // A pause set while it was in the spool holds it back; `resume` lets it go.
     if *schedule == Schedule::Now && status.pause.is_none() {
         let now = ctx.now();

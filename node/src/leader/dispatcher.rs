@@ -8,6 +8,7 @@ use sched_core::ids::RunId;
 use sched_core::limits::ROUND_ITEMS_MAX;
 use sched_core::plan::Candidate;
 use sched_core::tables::{Key, Table, View, decode_ready};
+use sched_core::task::Placement;
 use sched_raft::ProposeError;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,6 +19,9 @@ use std::time::{Duration, Instant};
 const HEAD_TRUSTED: Duration = Duration::from_millis(100);
 /// Parts of the ready list that are looked at in one round; the next round begins where this one ended.
 const PARTS_MAX: usize = 256;
+
+/// Runs of one part with demands that are looked at in one round.
+const PART_RUNS_MAX: usize = 64;
 
 /// Assigns ready runs until the term is over.
 pub(super) async fn run(shared: Arc<Shared>, term: Arc<Term>) {
@@ -43,7 +47,9 @@ async fn round(shared: &Shared, term: &Term, heads: &mut Heads) -> Round {
     if room == 0 {
         return Round::Idle;
     }
-    let ready = heads.ready(&shared.replica.view(), room).or_stop();
+    let ready = heads
+        .ready(&shared.replica.view(), room, |placement| term.hub.fits(placement))
+        .or_stop();
     let items = term.hub.place(&ready);
     if items.is_empty() {
         return Round::Idle;
@@ -122,8 +128,13 @@ struct Heads {
 }
 
 impl Heads {
-    /// Returns the first ready runs of each part, by priority and due time.
-    fn ready(&mut self, view: &impl View, limit: usize) -> Result<Vec<Candidate>, Fault> {
+    /// Returns the first ready runs of each part for which there is room, by priority and due time.
+    fn ready(
+        &mut self,
+        view: &impl View,
+        limit: usize,
+        fits: impl Fn(&Placement) -> bool,
+    ) -> Result<Vec<Candidate>, Fault> {
         let meta = state::meta(view)?;
         if meta.shutdown.is_some() || meta.ready == 0 {
             return Ok(Vec::new());
@@ -135,10 +146,11 @@ impl Heads {
         if usize::try_from(meta.ready).is_ok_and(|ready| found.len() == ready) {
             return Ok(found.into_iter().map(|(_, candidate)| candidate).collect());
         }
-        self.demanding(view, limit, &mut found)?;
+        self.demanding(view, limit.min(PART_RUNS_MAX), fits, &mut found)?;
         // Each part is in order; together they are ordered by the same.
         found.sort_by(|(a, _), (b, _)| a.cmp(b));
-        Ok(found.into_iter().map(|(_, candidate)| candidate).take(limit).collect())
+        // Not cut to what there is room for: the first may all be for a worker that has none.
+        Ok(found.into_iter().map(|(_, candidate)| candidate).collect())
     }
 
     /// Adds the first runs of the parts with demands. Runs that nobody may take stay in their parts and are in nobody's way.
@@ -146,6 +158,7 @@ impl Heads {
         &mut self,
         view: &impl View,
         limit: usize,
+        fits: impl Fn(&Placement) -> bool,
         found: &mut Vec<(Vec<u8>, Candidate)>,
     ) -> Result<(), Fault> {
         let mut class = self.begin.max(1);
@@ -166,6 +179,10 @@ impl Heads {
             }
             for (key, id) in runs {
                 let Some(run) = state::run(view, id)? else { continue };
+                // Runs of a part demand the same.
+                if !fits(&run.placement) {
+                    break;
+                }
                 let avoid = run.avoids().map(str::to_owned);
                 let candidate = Candidate {
                     run: id,
@@ -268,12 +285,14 @@ mod tests {
     #[test]
     fn the_list_is_read_from_its_head_and_what_lies_before_is_found() {
         let mut head = Heads::default();
-        let found = head.ready(&tables(&[(0, 5, 1), (0, 6, 2), (0, 7, 3)]), 2).unwrap();
+        let found = head
+            .ready(&tables(&[(0, 5, 1), (0, 6, 2), (0, 7, 3)]), 2, |_| true)
+            .unwrap();
         assert_eq!(tasks(&found), [1, 2]);
-        let found = head.ready(&tables(&[(0, 6, 2), (0, 7, 3)]), 8).unwrap();
+        let found = head.ready(&tables(&[(0, 6, 2), (0, 7, 3)]), 8, |_| true).unwrap();
         assert_eq!(tasks(&found), [2, 3]);
-        let found = head.ready(&tables(&[(9, 9, 4), (0, 7, 3)]), 8).unwrap();
+        let found = head.ready(&tables(&[(9, 9, 4), (0, 7, 3)]), 8, |_| true).unwrap();
         assert_eq!(tasks(&found), [4, 3], "one of higher priority came before the head");
-        assert!(head.ready(&tables(&[]), 8).unwrap().is_empty());
+        assert!(head.ready(&tables(&[]), 8, |_| true).unwrap().is_empty());
     }
 }

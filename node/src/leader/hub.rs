@@ -9,6 +9,7 @@ use sched_core::command::AssignItem;
 use sched_core::ids::{RunId, SessionId, Token};
 use sched_core::plan::{Candidate, Room, plan_assign};
 use sched_core::tables::View;
+use sched_core::task::Placement;
 use sched_proto::worker::{HeartbeatAck, OutputChunk, OutputRequest, Redirect, Refused, ToWorker};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -323,6 +324,13 @@ impl Hub {
         let state = self.lock();
         let free: u64 = state.sessions.values().map(|entry| u64::from(entry.free())).sum();
         usize::try_from(free).unwrap_or(usize::MAX)
+    }
+
+    /// Whether some worker has room for a run with these demands.
+    pub(crate) fn fits(&self, placement: &Placement) -> bool {
+        let state = self.lock();
+        let mut rooms = state.sessions.values().filter(|entry| entry.free() > 0);
+        rooms.any(|entry| placement.allows(&entry.labels))
     }
 
     /// Places runs, in their order, and reserves a slot for each. Whoever calls it proposes them and calls [`Hub::release`] for those that

@@ -62,7 +62,8 @@ fn a_group_lets_no_more_run_than_its_limit() {
 
 #[test]
 fn runs_go_to_workers_with_the_labels_they_ask_for() {
-    scenario(Plan::nodes(3), LIMIT, async |cluster| {
+    // Fewer slots than runs that nobody can take.
+    scenario(Plan::nodes(3).with("--slots").with("2"), LIMIT, async |cluster| {
         // Many that nobody can take are not in the way of one that somebody can.
         for _ in 0..20 {
             cluster.enqueue(&["--require", "gpu=yes", "--sample", "ok"]).await?;
