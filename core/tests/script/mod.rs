@@ -3,21 +3,19 @@
 //! A script drives `apply_entry` on tables in memory; all invariants hold after every line. The words are those of the product.
 
 mod show;
+mod words;
 
 use sched_core::apply::{Position, apply_entry, read_record};
 use sched_core::codec::Kind;
-use sched_core::command::{AssignItem, DrainItem, FireItem, MissedRange};
+use sched_core::command::AssignItem;
 use sched_core::run::{RunResult, Verdict};
-use sched_core::schedule::Schedule;
 use sched_core::tables::{Key, MemTables, Meta, Staged, Table, View, decode_run, decode_task};
-use sched_core::task::{
-    Action, Bounds, Delivery, Ending, Group, Missed, NextRun, Overlap, Policy, Task, TaskRef, TaskSpec, TaskStatus,
-    Tries,
-};
+use sched_core::task::{Task, TaskStatus};
 use sched_core::{Command, Entry, Item, Reply, RequestKey, RunId, SessionId, TaskId, Timestamp, Token};
 use show::{show_effect, show_next, show_reply, show_state};
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use words::*;
 
 pub(crate) struct Machine {
     tables: MemTables,
@@ -28,171 +26,6 @@ pub(crate) struct Machine {
 }
 
 /// Words of a line: `verb plain… key=value…`.
-struct Line<'a> {
-    verb: &'a str,
-    plain: Vec<&'a str>,
-    options: BTreeMap<&'a str, &'a str>,
-}
-
-impl<'a> Line<'a> {
-    fn parse(line: &'a str) -> Self {
-        let mut words = line.split_whitespace();
-        let verb = words.next().expect("a line has a verb");
-        let (mut plain, mut options) = (Vec::new(), BTreeMap::new());
-        for word in words {
-            match word.split_once('=') {
-                Some((key, value)) if key.chars().all(|c| c.is_ascii_lowercase() || c == '_') => {
-                    options.insert(key, value);
-                }
-                _ => plain.push(word),
-            }
-        }
-        Self { verb, plain, options }
-    }
-
-    fn has(&self, word: &str) -> bool {
-        self.plain.contains(&word)
-    }
-
-    fn number(&self, key: &str) -> Option<u64> {
-        self.options.get(key).map(|value| {
-            value
-                .parse()
-                .unwrap_or_else(|_| panic!("{key}={value} is not a number"))
-        })
-    }
-}
-
-fn ms(text: &str) -> Timestamp {
-    Timestamp::from_millis(text.parse().unwrap_or_else(|_| panic!("{text:?} is not a time in ms")))
-}
-
-fn next(text: Option<&&str>) -> NextRun {
-    match text {
-        None | Some(&"never") => NextRun::Never,
-        Some(text) => NextRun::At(ms(text)),
-    }
-}
-
-fn task_ref(word: &str) -> TaskRef {
-    match word.parse() {
-        Ok(id) => TaskRef::Id(TaskId(id)),
-        Err(_) => TaskRef::Name {
-            namespace: "default".into(),
-            name: word.into(),
-        },
-    }
-}
-
-fn run_id(word: &str) -> RunId {
-    word.parse().unwrap_or_else(|e| panic!("{e}"))
-}
-
-fn token(word: &str) -> Token {
-    let (index, position) = word
-        .split_once('.')
-        .unwrap_or_else(|| panic!("{word:?} is not a token"));
-    Token {
-        index: index.parse().expect("index"),
-        position: position.parse().expect("position"),
-    }
-}
-
-fn schedule(line: &Line<'_>) -> Schedule {
-    if let (Some(at), Some(before_ms)) = (line.options.get("at"), line.number("before")) {
-        Schedule::Before {
-            event: ms(at),
-            before_ms,
-        }
-    } else if let Some(at) = line.options.get("at") {
-        Schedule::At(ms(at))
-    } else if let Some(every) = line.number("every") {
-        Schedule::Every {
-            every_ms: every,
-            anchor: Timestamp::EPOCH,
-        }
-    } else if let Some(parents) = line.options.get("after") {
-        let on = match line.options.get("on") {
-            None | Some(&"success") => Ending::Success,
-            Some(&"failure") => Ending::Failure,
-            Some(_) => Ending::Any,
-        };
-        Schedule::After {
-            parents: parents.split(',').map(task_ref).collect(),
-            on,
-        }
-    } else if line.has("manual") {
-        Schedule::Manual
-    } else {
-        Schedule::Now
-    }
-}
-
-fn policy(line: &Line<'_>) -> Policy {
-    let mut policy = Policy::default();
-    match line.options.get("overlap") {
-        None | Some(&"skip") => {}
-        Some(&"allow") => policy.overlap = Overlap::Allow,
-        Some(&"queue-one") => policy.overlap = Overlap::QueueOne,
-        Some(&"queue-all") => policy.overlap = Overlap::QueueAll,
-        Some(&"replace") => policy.overlap = Overlap::Replace,
-        Some(other) => panic!("overlap={other}"),
-    }
-    if let Some(max) = line.number("tries") {
-        policy.tries = Tries {
-            max: max as u32,
-            delay_ms: line.number("delay").unwrap_or(10_000),
-            ..Tries::default()
-        };
-    }
-    if let Some(priority) = line.options.get("priority") {
-        policy.priority = priority.parse().expect("priority");
-    }
-    if let Some(keep) = line.number("keep") {
-        policy.retention.finished_max = keep as u32;
-        policy.retention.failed_max = keep as u32;
-    }
-    if let Some(age) = line.number("age") {
-        policy.retention.finished_age_ms_max = age;
-        policy.retention.failed_age_ms_max = line.number("failed_age").unwrap_or(age);
-    }
-    if line.has("at-most-once") {
-        policy.delivery = Some(Delivery::AtMostOnce);
-    }
-    if let Some((name, limit)) = line.options.get("group").and_then(|group| group.split_once(':')) {
-        policy.group = Some(Group {
-            name: name.into(),
-            limit: limit.parse().expect("limit"),
-        });
-    }
-    policy.placement.require = labels(line, "require");
-    policy.placement.prefer = labels(line, "prefer");
-    policy.missed = Missed::Latest;
-    policy
-}
-
-fn labels(line: &Line<'_>, key: &str) -> BTreeMap<String, String> {
-    let pairs = line
-        .options
-        .get(key)
-        .map(|pairs| pairs.split(','))
-        .into_iter()
-        .flatten();
-    let pair = |pair: &str| {
-        pair.split_once(':')
-            .map(|(label, value)| (label.to_owned(), value.to_owned()))
-    };
-    pairs.filter_map(pair).collect()
-}
-
-fn bounds(line: &Line<'_>) -> Bounds {
-    Bounds {
-        expires: line.options.get("expires").map(|at| ms(at)),
-        count: line.number("count"),
-        ..Bounds::default()
-    }
-}
-
 impl Machine {
     pub(crate) fn new() -> Self {
         let now = Timestamp::from_millis(1000);
@@ -570,76 +403,5 @@ impl Machine {
                 sched_core::codec::decode(Kind::LedgerLine, &value).expect("ledger line");
             let _ = writeln!(out, "  {} {:?}", line.at.as_millis(), line.fact);
         }
-    }
-}
-
-fn submit(line: &Line<'_>, name: &str) -> Command {
-    let schedule = schedule(line);
-    let first = match (schedule.instant(), line.options.get("first")) {
-        (Some(at), None) => NextRun::At(at),
-        (_, first) => next(first),
-    };
-    let spec = TaskSpec {
-        namespace: "default".into(),
-        name: (name != "-").then(|| name.to_owned()),
-        labels: line
-            .options
-            .get("label")
-            .map(|v| ("app".to_owned(), (*v).to_owned()))
-            .into_iter()
-            .collect(),
-        owner: String::new(),
-        description: String::new(),
-        schedule,
-        action: Action::Sample {
-            succeed: true,
-            duration_ms: 0,
-            payload: Vec::new(),
-        },
-        policy: policy(line),
-        bounds: bounds(line),
-    };
-    Command::Submit {
-        spec: Box::new(spec),
-        first,
-    }
-}
-
-fn drain_item(word: &str) -> DrainItem {
-    let (seq, at) = word.split_once('>').expect("SEQ>NEXT");
-    DrainItem {
-        seq: seq.parse().expect("seq"),
-        next: next(Some(&at)),
-    }
-}
-
-fn times(line: &Line<'_>, key: &str) -> Vec<Timestamp> {
-    let list = line.options.get(key).map(|list| list.split(','));
-    list.into_iter().flatten().map(ms).collect()
-}
-
-fn missed_range(text: &str) -> MissedRange {
-    let (range, count) = text.split_once('/').expect("FIRST..LAST/COUNT");
-    let (first, last) = range.split_once("..").expect("FIRST..LAST");
-    MissedRange {
-        first: ms(first),
-        last: ms(last),
-        count: count.parse().expect("count"),
-        reason: "test".into(),
-    }
-}
-
-fn fire_item(line: &Line<'_>, task: &str, generation: u64) -> FireItem {
-    let runs = times(line, "runs");
-    let missed = line.options.get("missed").map(|range| missed_range(range));
-    let cursor = line.options.get("cursor").map(|t| ms(t)).unwrap_or_else(|| runs[0]);
-    let next = next(line.options.get("next"));
-    FireItem {
-        task: TaskId(task.parse().expect("task id")),
-        generation,
-        cursor,
-        runs,
-        missed,
-        next,
     }
 }
