@@ -3,12 +3,13 @@
 use crate::input::{
     ActionInput, DeliveryWord, DstWord, EndingWord, MailInput, OverlapWord, PolicyInput, ScheduleInput,
 };
+use crate::notify;
 use crate::when;
 use jiff::tz::TimeZone;
 use sched_core::schedule::{DstPolicy, Recurrence, Schedule, Zones, parse_duration};
 use sched_core::task::{
-    Action, Bounds, Delivery, Ending, Group, Jitter, Missed, Overlap, Placement, Policy, ProcessLimits, Retention,
-    TaskRef, Tries,
+    Action, Bounds, Delivery, Ending, Group, Jitter, Missed, Notify, Overlap, Placement, Policy, ProcessLimits,
+    Retention, TaskRef, Tries,
 };
 use sched_core::{TaskId, Timestamp};
 use sched_proto::convert::from_wire::next_whole_second;
@@ -512,7 +513,16 @@ impl Builder<'_> {
                 require: self.labels("require", &input.require)?,
                 prefer: self.labels("prefer", &input.prefer)?,
             },
+            notify: input
+                .notify
+                .iter()
+                .map(|text| self.notify(text))
+                .collect::<Result<_, _>>()?,
         })
+    }
+
+    fn notify(&self, text: &str) -> Result<Notify, Problem> {
+        notify::read(text).ok_or_else(|| self.problem("policy", "notify", notify::expected(text)))
     }
 
     fn group(&self, text: &str) -> Result<Group, Problem> {

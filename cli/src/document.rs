@@ -389,6 +389,7 @@ fn policy_of(policy: &Policy) -> PolicyInput {
             .map(|group| format!("{}:{}", group.name, group.limit)),
         require: policy.placement.require.clone().into_iter().collect(),
         prefer: policy.placement.prefer.clone().into_iter().collect(),
+        notify: policy.notify.iter().map(crate::notify::write).collect(),
     }
 }
 

@@ -309,6 +309,10 @@ pub(crate) struct PolicyInput {
     #[arg(long, value_name = "D")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) keep_failed_for: Option<String>,
+    /// Tell somebody: failure=https://host/path, recovery=mailto:ann@example.org; also miss and end; may be repeated
+    #[arg(long, value_name = "EVENT=TO")]
+    #[serde(deserialize_with = "one_or_many", skip_serializing_if = "Vec::is_empty")]
+    pub(crate) notify: Vec<String>,
 }
 
 /// See [`PolicyInput::overlap`].

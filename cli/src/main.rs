@@ -9,6 +9,7 @@ mod build;
 mod document;
 mod error;
 mod input;
+mod notify;
 mod output;
 mod table;
 mod verbs;

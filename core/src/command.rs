@@ -511,6 +511,20 @@ pub enum Effect {
         /// Which.
         task: TaskId,
     },
+    /// A run ended whose task has somebody to notify.
+    RunEnded {
+        /// Which.
+        run: RunId,
+        /// It finished, and the run that ended before it failed.
+        recovered: bool,
+    },
+    /// Occurrences were missed or skipped of a task that has somebody to notify.
+    OccurrencesMissed {
+        /// Which.
+        task: TaskId,
+        /// The number of the line in its ledger that says which.
+        line: u64,
+    },
     /// A session ended.
     SessionEnded {
         /// Which.

@@ -76,3 +76,7 @@ pub const USER_BYTES_MAX: usize = 32;
 pub const PROCESS_MEMORY_BYTES_MIN: u64 = 1024 * 1024;
 /// Fewest open files that a process can be limited to: input, output, errors, and one to load itself from.
 pub const PROCESS_FILES_MIN: u32 = 4;
+/// Notifications of one task: the policy is copied into its status.
+pub const NOTIFY_MAX: usize = 4;
+/// Longest address of a webhook in bytes.
+pub const NOTIFY_URL_BYTES_MAX: usize = 1024;

@@ -1,5 +1,9 @@
 //! What is wanted: the definition of a task, and its run-time state beside it.
 
+mod notify;
+
+pub use notify::{Notify, NotifyOn, NotifyTo};
+
 use crate::ids::TaskId;
 use crate::schedule::Schedule;
 use crate::time::Timestamp;
@@ -377,6 +381,8 @@ pub struct Policy {
     pub group: Option<Group>,
     /// Workers.
     pub placement: Placement,
+    /// Who hears of its runs.
+    pub notify: Vec<Notify>,
 }
 
 impl Default for Policy {
@@ -392,6 +398,7 @@ impl Default for Policy {
             retention: Retention::default(),
             group: None,
             placement: Placement::default(),
+            notify: Vec::new(),
         }
     }
 }
@@ -550,6 +557,8 @@ pub struct TaskStatus {
     pub finished: u64,
     /// Failed, missed and terminated runs ever.
     pub failed: u64,
+    /// The newest end that was no cancellation was a failure.
+    pub failing: bool,
     /// Finished run records kept now.
     pub finished_kept: u32,
     /// Failed run records kept now.

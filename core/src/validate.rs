@@ -1,6 +1,7 @@
 //! Whether a request is acceptable at all: checked before it is proposed, so that nonsense never reaches the log.
 
 mod action;
+mod notify;
 
 pub use action::mail_address;
 
@@ -275,7 +276,7 @@ fn policy(policy: &Policy) -> Result<(), Reject> {
             }
         }
     }
-    Ok(())
+    notify::notify(&policy.notify)
 }
 
 #[cfg(test)]

@@ -15,8 +15,8 @@ use sched_core::schedule::{DstPolicy, Schedule};
 use sched_core::session::{Disposition, Session};
 use sched_core::tables::{GroupRoom, Meta};
 use sched_core::task::{
-    Action, Bounds, Delivery, Ending, Group, Jitter, Missed, NextRun, Overlap, Pause, Placement, Policy, ProcessLimits,
-    ScheduleKind, Task, TaskRef, TaskSpec, TaskState, TaskStatus,
+    Action, Bounds, Delivery, Ending, Group, Jitter, Missed, NextRun, Notify, NotifyOn, NotifyTo, Overlap, Pause,
+    Placement, Policy, ProcessLimits, ScheduleKind, Task, TaskRef, TaskSpec, TaskState, TaskStatus,
 };
 use sched_core::{Command, Entry, Item, NodeId, RequestKey, RunId, SessionId, TaskId, Timestamp, Token};
 use serde::Serialize;
@@ -57,6 +57,16 @@ fn policy() -> Policy {
             require: BTreeMap::from([("gpu".into(), "yes".into())]),
             prefer: BTreeMap::from([("zone".into(), "x".into())]),
         },
+        notify: vec![
+            Notify {
+                on: NotifyOn::Failure,
+                to: NotifyTo::Webhook { url: "http://x".into() },
+            },
+            Notify {
+                on: NotifyOn::End,
+                to: NotifyTo::Mail { to: "a@b".into() },
+            },
+        ],
         ..Policy::default()
     }
 }
@@ -143,6 +153,7 @@ fn status() -> TaskStatus {
         held: vec![4],
         finished: 1,
         failed: 2,
+        failing: true,
         finished_kept: 1,
         failed_kept: 1,
         ledger_lines: 6,

@@ -89,6 +89,12 @@ pub struct Counters {
     pub sessions_expired: Counter,
     /// Searches for a next time that met their bound.
     pub gave_up: Counter,
+    /// Notifications this leader sent.
+    pub notices_sent: Counter,
+    /// Notifications this leader gave up.
+    pub notices_failed: Counter,
+    /// Notifications this leader dropped because too many waited.
+    pub notices_dropped: Counter,
     /// Calls taken.
     pub calls: Counter,
     /// Calls passed on to the leader.
@@ -156,6 +162,21 @@ impl Counters {
                 "sched_searches_gave_up_total",
                 "Searches for a next time that met their bound.",
                 &self.gave_up,
+            ),
+            (
+                "sched_notifications_sent_total",
+                "Notifications sent by this node as leader.",
+                &self.notices_sent,
+            ),
+            (
+                "sched_notifications_failed_total",
+                "Notifications given up by this node as leader.",
+                &self.notices_failed,
+            ),
+            (
+                "sched_notifications_dropped_total",
+                "Notifications dropped by this node as leader because too many waited.",
+                &self.notices_dropped,
             ),
             ("sched_calls_total", "Calls of clients taken.", &self.calls),
             (

@@ -1,8 +1,7 @@
 //! The worker inside this node: it uses the same stream as a remote one, dialled to whichever node leads.
 
 use crate::clock;
-use crate::shared::{Shared, cluster_of};
-use crate::worker::executors::{MAIL_TIMEOUT_DEFAULT, MailOptions};
+use crate::shared::Shared;
 use crate::worker::output::OutputLimits;
 use crate::worker::{GRACE_DEFAULT, Worker, WorkerClock, WorkerError, WorkerHandle, WorkerOptions};
 use sched_raft::Role;
@@ -37,7 +36,7 @@ impl Embedded {
             output: OutputLimits::default(),
             grace: GRACE_DEFAULT,
             guard: Some(GUARD.into()),
-            mail: mail_options(shared),
+            mail: shared.mail_options(),
         })?;
         let leader = tokio::spawn(follow_leader(shared.clone(), tx));
         Ok(Self {
@@ -56,16 +55,6 @@ impl Embedded {
     pub(crate) async fn stop(self, patience: Duration) {
         self.handle.drain(patience).await;
         self.leader.abort();
-    }
-}
-
-fn mail_options(shared: &Arc<Shared>) -> MailOptions {
-    let formation = shared.replica.formation();
-    MailOptions {
-        relay: shared.config.mail_relay(),
-        from: shared.config.mail_from(),
-        timeout: MAIL_TIMEOUT_DEFAULT,
-        cluster: Arc::new(move || cluster_of(&formation.borrow())),
     }
 }
 

@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::counters::Counters;
 use crate::leader::Terms;
 use crate::waits::Waits;
+use crate::worker::executors::{MAIL_TIMEOUT_DEFAULT, MailOptions};
 use crate::zones::SystemZones;
 use sched_core::Fault;
 use sched_proto::convert;
@@ -42,6 +43,17 @@ impl Shared {
         } else {
             leader.client_address
         })
+    }
+
+    /// Returns what mails are sent with, by this node's worker and by the leader.
+    pub(crate) fn mail_options(&self) -> MailOptions {
+        let formation = self.replica.formation();
+        MailOptions {
+            relay: self.config.mail_relay(),
+            from: self.config.mail_from(),
+            timeout: MAIL_TIMEOUT_DEFAULT,
+            cluster: Arc::new(move || cluster_of(&formation.borrow())),
+        }
     }
 
     /// Returns where clients reach the leader, when that is another node.

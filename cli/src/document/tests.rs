@@ -1,6 +1,6 @@
 use super::*;
 use crate::when::SystemZones;
-use sched_core::task::{Retention, Tries};
+use sched_core::task::{Notify, NotifyOn, NotifyTo, Retention, Tries};
 
 const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
@@ -59,6 +59,7 @@ policy:
   keep_failed: 6
   keep_for: 2d
   keep_failed_for: 3d
+  notify: [failure=https://example.org/hook, end=mailto:ann@example.org]
 late_ok: true
 request_id: r-1
 "#;
@@ -133,6 +134,20 @@ fn every_field_of_a_document_reaches_the_task() {
             finished_age_ms_max: 172_800_000,
             failed_age_ms_max: 259_200_000,
         },
+        notify: vec![
+            Notify {
+                on: NotifyOn::Failure,
+                to: NotifyTo::Webhook {
+                    url: "https://example.org/hook".into(),
+                },
+            },
+            Notify {
+                on: NotifyOn::End,
+                to: NotifyTo::Mail {
+                    to: "ann@example.org".into(),
+                },
+            },
+        ],
         ..Policy::default()
     };
     assert_eq!(spec.policy, policy);
@@ -283,6 +298,16 @@ fn what_a_task_says_wrong_is_named_by_its_field() {
         ),
         ("action: {sample: maybe}", "action.sample", "ok,500"),
         ("action: {http: 'GET nowhere'}", "action.http.url", "http"),
+        (
+            "action: {sample: ok}\npolicy: {notify: always=https://x}",
+            "policy.notify",
+            "failure=https://example.org/hook",
+        ),
+        (
+            "action: {sample: ok}\npolicy: {notify: 'end=mailto:ann'}",
+            "policy.notify",
+            "ann@example.org",
+        ),
         ("action: {command: [ls], user: 'a b'}", "action.command.user", "backup"),
         ("action: {command: [ls], limit_cpu: 0s}", "action.limit_cpu", "90s"),
         (

@@ -200,6 +200,22 @@ async fn wrong_usage_is_2_and_sends_nothing() {
             &["enqueue", "--limit-files", "9", "--sample", "ok"],
             &["--limit-files", "CMD"],
         ),
+        (
+            &["enqueue", "--notify", "failure", "--sample", "ok"],
+            &["--notify", "\"failure\"", "end=mailto:ann@example.org"],
+        ),
+        (
+            &["enqueue", "--notify", "sometimes=https://x", "--sample", "ok"],
+            &["--notify", "sometimes", "recovery"],
+        ),
+        (
+            &["enqueue", "--notify", "miss=mailto:ann", "--sample", "ok"],
+            &["policy.notify", "\"ann\"", "ann@example.org"],
+        ),
+        (
+            &["enqueue", "--notify", "miss=ftp://x", "--sample", "ok"],
+            &["policy.notify", "ftp://x", "http"],
+        ),
         (&["enqueue", "--http", "GET nowhere"], &["action.http.url", "http"]),
         (&["enqueue", "--name", &long, "--sample", "ok"], &["name", "257", "256"]),
         (&["enqueue", "--name", "42", "--sample", "ok"], &["name", "letter"]),

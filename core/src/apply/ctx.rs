@@ -175,6 +175,11 @@ impl<'a, V: View> Ctx<'a, V> {
             LedgerFact::Skipped { .. } => self.meta.skipped += 1,
             LedgerFact::DrainFailed { .. } => {}
         }
+        let missed = matches!(fact, LedgerFact::Missed { .. } | LedgerFact::Skipped { .. });
+        if missed && !status.policy.notify.is_empty() {
+            let line = status.ledger_lines;
+            self.effect(Effect::OccurrencesMissed { task, line });
+        }
         let line = LedgerLine { at: self.now(), fact };
         self.put(&Key::Ledger(task, status.ledger_lines), Kind::LedgerLine, &line);
         if let Some(old) = status.ledger_lines.checked_sub(limits::LEDGER_LINES_MAX) {

@@ -124,6 +124,16 @@ impl<V: View> Ctx<'_, V> {
         new.reason = reason;
         new.ended_at = Some(self.now());
         self.set_run(new.id, Some(old), Some(&new))?;
+        let recovered = status.failing && state == RunState::Finished;
+        match state {
+            RunState::Finished => status.failing = false,
+            RunState::Failed => status.failing = true,
+            // Cancelled: nothing is known about whether it works.
+            _ => {}
+        }
+        if !status.policy.notify.is_empty() {
+            self.effect(Effect::RunEnded { run: new.id, recovered });
+        }
         status.live.retain(|number| *number != new.id.number);
         status.held.retain(|number| *number != new.id.number);
         match outcome_of(state) {

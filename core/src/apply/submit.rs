@@ -68,6 +68,7 @@ fn new_status(spec: &TaskSpec, next: NextRun) -> TaskStatus {
         held: Vec::new(),
         finished: 0,
         failed: 0,
+        failing: false,
         finished_kept: 0,
         failed_kept: 0,
         ledger_lines: 0,

@@ -35,6 +35,7 @@ fn status(kind: ScheduleKind, cursor: Timestamp, policy: Policy) -> TaskStatus {
         held: vec![],
         finished: 0,
         failed: 0,
+        failing: false,
         finished_kept: 0,
         failed_kept: 0,
         ledger_lines: 0,

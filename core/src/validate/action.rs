@@ -169,14 +169,7 @@ fn http(
             format!("{method:?} is not one of {known}"),
         ));
     }
-    let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
-    let has_host = rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with(['/', '?', '#']));
-    if !has_host || url.chars().any(|c| c.is_control() || c == ' ') {
-        return Err(invalid(
-            "action.http.url",
-            format!("{url:?} is not an absolute http or https address"),
-        ));
-    }
+    super::notify::http_url("action.http.url", url)?;
     for (name, value) in headers {
         let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
         if name.is_empty() || !name.bytes().all(token) || value.bytes().any(|b| b < 32 && b != b'\t' || b == 127) {
@@ -288,7 +281,7 @@ fn is_domain(domain: &str) -> bool {
 }
 
 /// Returns as much of a text as a message should repeat.
-fn shortened(text: &str) -> String {
+pub(super) fn shortened(text: &str) -> String {
     const SHOWN_CHARS: usize = 80;
     let mut chars = text.chars();
     let mut shown: String = chars.by_ref().take(SHOWN_CHARS).collect();

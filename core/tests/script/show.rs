@@ -66,6 +66,9 @@ pub(super) fn show_effect(effect: &Effect) -> Option<String> {
     Some(match effect {
         Effect::WakeTicker(at) => format!("tick {}", at.as_millis()),
         Effect::WakeDispatcher => "dispatch".into(),
+        Effect::RunEnded { run, recovered: false } => format!("ended {run}"),
+        Effect::RunEnded { run, recovered: true } => format!("recovered {run}"),
+        Effect::OccurrencesMissed { task, line } => format!("missed {task} line {line}"),
         Effect::WakeDrain => "drain".into(),
         Effect::StartAttempt { run, token, session } => format!("start {run} {token} on {session}"),
         Effect::Kill { run, token, session } => format!("kill {run} {token} on {session}"),

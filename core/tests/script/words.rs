@@ -3,7 +3,8 @@
 use sched_core::command::{DrainItem, FireItem, MissedRange};
 use sched_core::schedule::Schedule;
 use sched_core::task::{
-    Action, Bounds, Delivery, Ending, Group, Missed, NextRun, Overlap, Policy, TaskRef, TaskSpec, Tries,
+    Action, Bounds, Delivery, Ending, Group, Missed, NextRun, Notify, NotifyOn, NotifyTo, Overlap, Policy, TaskRef,
+    TaskSpec, Tries,
 };
 use sched_core::{Command, RunId, TaskId, Timestamp, Token};
 use std::collections::BTreeMap;
@@ -147,6 +148,12 @@ pub(super) fn policy(line: &Line<'_>) -> Policy {
     }
     policy.placement.require = labels(line, "require");
     policy.placement.prefer = labels(line, "prefer");
+    if let Some(url) = line.options.get("notify") {
+        policy.notify.push(Notify {
+            on: NotifyOn::End,
+            to: NotifyTo::Webhook { url: (*url).to_owned() },
+        });
+    }
     policy.missed = Missed::Latest;
     policy
 }

@@ -68,7 +68,11 @@ fn pass_on(shared: &Shared, term: &Term, batch: &[Effect]) -> Result<(), Fault> 
                     .push(attempt_to_wire(*run, *token));
             }
             Effect::SessionEnded { session } => term.hub.remove(*session, "the session was closed"),
-            Effect::RunChanged { .. } | Effect::TaskChanged { .. } => {}
+            // For those who watch, and for `notify`.
+            Effect::RunChanged { .. }
+            | Effect::TaskChanged { .. }
+            | Effect::RunEnded { .. }
+            | Effect::OccurrencesMissed { .. } => {}
         }
     }
     for (session, message) in messages {

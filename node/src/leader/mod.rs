@@ -11,6 +11,7 @@ mod effects;
 mod hub;
 mod janitor;
 mod leases;
+mod notify;
 mod reports;
 mod sessions;
 mod ticker;
@@ -117,7 +118,7 @@ struct Duties {
 impl Duties {
     fn start(shared: Arc<Shared>, number: u64) -> Self {
         // Effects are taken from before the tables are read, so that nothing falls between.
-        let effects = shared.replica.effects();
+        let (effects, notices) = (shared.replica.effects(), shared.replica.effects());
         let (reports, queue) = reports::queue();
         let term = Arc::new(Term {
             number,
@@ -133,6 +134,7 @@ impl Duties {
         tracing::info!(node = %shared.replica.node(), term = number, workers = term.hub.len(), "leading");
         let mut tasks = JoinSet::new();
         tasks.spawn(effects::run(shared.clone(), term.clone(), effects));
+        tasks.spawn(notify::run(shared.clone(), term.clone(), notices));
         tasks.spawn(ticker::run(shared.clone(), term.clone()));
         tasks.spawn(dispatcher::run(shared.clone(), term.clone()));
         tasks.spawn(drain::run(shared.clone(), term.clone()));

@@ -2,4 +2,5 @@
 #![allow(clippy::unwrap_used, reason = "a test that fails should say where")]
 
 mod binary;
+mod notify;
 mod one_node;

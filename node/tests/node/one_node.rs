@@ -14,17 +14,17 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
 /// For anything that shall happen.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-struct One {
-    node: Node,
-    client: SchedulerClient<Channel>,
+pub(crate) struct One {
+    pub(crate) node: Node,
+    pub(crate) client: SchedulerClient<Channel>,
     address: String,
     _dir: TempDir,
 }
 
 impl One {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (node, address) = start_in(&dir).await;
         let client = connect(&address).await;
@@ -36,7 +36,7 @@ impl One {
         }
     }
 
-    async fn submit(&mut self, spec: v1::TaskSpec) -> Result<v1::SubmitReply, Status> {
+    pub(crate) async fn submit(&mut self, spec: v1::TaskSpec) -> Result<v1::SubmitReply, Status> {
         let request = v1::SubmitRequest {
             request: key(),
             task: Some(spec),
@@ -45,7 +45,7 @@ impl One {
         self.client.submit(request).await.map(|reply| reply.into_inner())
     }
 
-    async fn wait_run(&mut self, task: u64, number: u64) -> v1::Run {
+    pub(crate) async fn wait_run(&mut self, task: u64, number: u64) -> v1::Run {
         let subject = Some(wait_request::Subject::Run(v1::RunId { task, number }));
         let until = Instant::now() + PATIENCE;
         loop {
@@ -103,7 +103,7 @@ async fn start_in(dir: &TempDir) -> (Node, String) {
     (node, address)
 }
 
-fn key() -> Option<v1::RequestKey> {
+pub(crate) fn key() -> Option<v1::RequestKey> {
     let key = format!("{:032x}", rand::random::<u128>());
     let caller = v1::CallerKey {
         namespace: String::new(),
@@ -114,7 +114,7 @@ fn key() -> Option<v1::RequestKey> {
     })
 }
 
-fn by_id(id: u64) -> Option<v1::TaskRef> {
+pub(crate) fn by_id(id: u64) -> Option<v1::TaskRef> {
     Some(v1::TaskRef {
         by: Some(v1::task_ref::By::Id(id)),
     })
@@ -144,7 +144,7 @@ fn soon(delay_ms: u64) -> Form {
     Form::In(v1::InSchedule { delay_ms })
 }
 
-fn shell(form: Form, script: &str) -> v1::TaskSpec {
+pub(crate) fn shell(form: Form, script: &str) -> v1::TaskSpec {
     let argv = vec!["/bin/sh".into(), "-c".into(), script.into()];
     spec(
         form,

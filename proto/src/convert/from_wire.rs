@@ -9,8 +9,8 @@ use sched_core::ids::{RequestKey, RunId, TaskId};
 use sched_core::limits::NAME_BYTES_MAX;
 use sched_core::schedule::{DstPolicy, Schedule};
 use sched_core::task::{
-    Action, Bounds, Delivery, Ending, Group, Jitter, Missed, NextRun, Overlap, Placement, Policy, ProcessLimits,
-    Retention, TaskRef, TaskSpec, TaskState, Tries,
+    Action, Bounds, Delivery, Ending, Group, Jitter, Missed, NextRun, Notify, NotifyOn, NotifyTo, Overlap, Placement,
+    Policy, ProcessLimits, Retention, TaskRef, TaskSpec, TaskState, Tries,
 };
 
 /// The namespace and the zone that an empty text stands for.
@@ -297,6 +297,32 @@ pub fn policy(wire: v1::Policy) -> Result<Policy, Reject> {
             require: placement.require,
             prefer: placement.prefer,
         }),
+        notify: wire.notify.into_iter().map(notify).collect::<Result<_, _>>()?,
+    })
+}
+
+fn notify(wire: v1::Notify) -> Result<Notify, Reject> {
+    use v1::notify::To;
+    Ok(Notify {
+        on: match enumeration("policy.notify.on", wire.on)? {
+            v1::NotifyOn::Unspecified => {
+                return Err(missing("policy.notify.on", "one of failure, recovery, miss, end"));
+            }
+            v1::NotifyOn::Failure => NotifyOn::Failure,
+            v1::NotifyOn::Recovery => NotifyOn::Recovery,
+            v1::NotifyOn::Miss => NotifyOn::Miss,
+            v1::NotifyOn::End => NotifyOn::End,
+        },
+        to: match wire.to {
+            Some(To::WebhookUrl(url)) => NotifyTo::Webhook { url },
+            Some(To::MailTo(to)) => NotifyTo::Mail { to },
+            None => {
+                return Err(missing(
+                    "policy.notify.to",
+                    "an address, for example https://example.org/hook",
+                ));
+            }
+        },
     })
 }
 

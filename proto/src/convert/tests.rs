@@ -4,8 +4,8 @@ use sched_core::Timestamp;
 use sched_core::ids::{RequestKey, RunId, SessionId, TaskId, Token};
 use sched_core::schedule::{DstPolicy, Schedule};
 use sched_core::task::{
-    Action, Bounds, Delivery, Ending, Group, Jitter, Missed, NextRun, Overlap, Placement, Policy, ProcessLimits,
-    Retention, TaskRef, TaskSpec, Tries,
+    Action, Bounds, Delivery, Ending, Group, Jitter, Missed, NextRun, Notify, NotifyOn, NotifyTo, Overlap, Placement,
+    Policy, ProcessLimits, Retention, TaskRef, TaskSpec, Tries,
 };
 use std::collections::BTreeMap;
 
@@ -48,6 +48,16 @@ fn full() -> TaskSpec {
                 require: BTreeMap::from([("gpu".into(), "yes".into())]),
                 prefer: BTreeMap::from([("zone".into(), "x".into())]),
             },
+            notify: NotifyOn::ALL
+                .into_iter()
+                .map(|on| Notify {
+                    on,
+                    to: match on {
+                        NotifyOn::Failure | NotifyOn::Miss => NotifyTo::Webhook { url: "http://x".into() },
+                        NotifyOn::Recovery | NotifyOn::End => NotifyTo::Mail { to: "a@b".into() },
+                    },
+                })
+                .collect(),
         },
         bounds: Bounds {
             not_before: Some(Timestamp::from_millis(1)),

@@ -7,8 +7,8 @@ use sched_core::ids::{RequestKey, RunId, TaskId};
 use sched_core::run::{Attempt, AttemptEnd, LedgerFact, LedgerLine, Occurrence, Run, RunState};
 use sched_core::schedule::{DstPolicy, Schedule};
 use sched_core::task::{
-    Action, Bounds, Delivery, Ending, Missed, NextRun, Overlap, Policy, ScheduleKind, Task, TaskRef, TaskSpec,
-    TaskState, TaskStatus,
+    Action, Bounds, Delivery, Ending, Missed, NextRun, Notify, NotifyOn, NotifyTo, Overlap, Policy, ScheduleKind, Task,
+    TaskRef, TaskSpec, TaskState, TaskStatus,
 };
 
 /// A task as a client asks for it. Every optional field is written out, so that the reader needs to know no default.
@@ -198,6 +198,24 @@ pub fn policy(policy: &Policy) -> v1::Policy {
         placement: (!policy.placement.is_any()).then(|| v1::Placement {
             require: policy.placement.require.clone(),
             prefer: policy.placement.prefer.clone(),
+        }),
+        notify: policy.notify.iter().map(notify).collect(),
+    }
+}
+
+fn notify(notify: &Notify) -> v1::Notify {
+    use v1::notify::To;
+    v1::Notify {
+        on: match notify.on {
+            NotifyOn::Failure => v1::NotifyOn::Failure,
+            NotifyOn::Recovery => v1::NotifyOn::Recovery,
+            NotifyOn::Miss => v1::NotifyOn::Miss,
+            NotifyOn::End => v1::NotifyOn::End,
+        }
+        .into(),
+        to: Some(match &notify.to {
+            NotifyTo::Webhook { url } => To::WebhookUrl(url.clone()),
+            NotifyTo::Mail { to } => To::MailTo(to.clone()),
         }),
     }
 }

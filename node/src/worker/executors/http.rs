@@ -108,7 +108,8 @@ impl Executor for HttpExecutor {
     }
 }
 
-fn client() -> Result<Client, String> {
+/// Returns a client that follows no redirects, with a pool of its own.
+pub(crate) fn client() -> Result<Client, String> {
     // Building a client without a provider would panic; the daemon installs one first thing.
     if rustls::crypto::CryptoProvider::get_default().is_none() {
         return Err("no TLS provider is installed in this process".to_owned());

@@ -104,41 +104,51 @@ impl MailExecutor {
     }
 
     async fn send(&self, job: &Job, output: &mut OutputWriter) -> Outcome {
-        let Some(relay) = &self.options.relay else {
-            return Outcome::failure("no mail relay is set up on this worker's node; --smtp-relay HOST:PORT names one");
-        };
-        let id = message_id(job.run, &(self.options.cluster)());
-        let message = match self.message(job, &id) {
-            Ok(message) => message,
-            Err(reason) => return Outcome::failure(reason),
-        };
-        let transport = match transport(relay, self.options.timeout).await {
-            Ok(transport) => transport,
-            Err(reason) => return Outcome::failure(reason),
-        };
-        match transport.send(message).await {
-            Ok(response) => {
-                let lines: Vec<_> = response.message().collect();
-                let code = u16::from(response.code());
-                output
-                    .write(format!("{id} taken by {}: {code} {}\n", relay.host, lines.join(" ")).as_bytes())
-                    .await;
-                Outcome::success().with_code(i32::from(code))
+        let id = self.run_id(job.run);
+        match self.deliver(&job.action, &id).await {
+            Ok((code, answer)) => {
+                output.write(format!("{id} {answer}\n").as_bytes()).await;
+                Outcome::success().with_code(code)
             }
-            Err(e) => refused(relay, &e),
+            Err(outcome) => outcome,
         }
     }
 
-    fn message(&self, job: &Job, id: &str) -> Result<Message, String> {
+    fn run_id(&self, run: RunId) -> String {
+        message_id(&format!("run-{}-{}", run.task, run.number), &(self.options.cluster)())
+    }
+
+    /// Hands a mail to the relay under this `Message-ID`. Returns the relay's answer, as a number and for people.
+    ///
+    /// # Errors
+    /// The outcome that an attempt has of it.
+    pub(crate) async fn deliver(&self, mail: &Action, id: &str) -> Result<(i32, String), Outcome> {
+        let Some(relay) = &self.options.relay else {
+            return Err(Outcome::failure(
+                "no mail relay is set up on this worker's node; --smtp-relay HOST:PORT names one",
+            ));
+        };
+        let message = self.message(mail, id).map_err(Outcome::failure)?;
+        let transport = transport(relay, self.options.timeout).await.map_err(Outcome::failure)?;
+        let response = transport.send(message).await.map_err(|e| refused(relay, &e))?;
+        let lines: Vec<_> = response.message().collect();
+        let code = u16::from(response.code());
+        Ok((
+            i32::from(code),
+            format!("taken by {}: {code} {}", relay.host, lines.join(" ")),
+        ))
+    }
+
+    fn message(&self, mail: &Action, id: &str) -> Result<Message, String> {
         let Action::Mail {
             from,
             to,
             cc,
             subject,
             text,
-        } = &job.action
+        } = mail
         else {
-            return Err(format!("not a mail: {}", job.action.kind()));
+            return Err(format!("not a mail: {}", mail.kind()));
         };
         let from = from.as_ref().or(self.options.from.as_ref()).ok_or(
             "the task names no sender, nor does this worker's node; --smtp-from ADDRESS names one for all its mails",
@@ -190,10 +200,10 @@ impl Executor for MailExecutor {
     }
 }
 
-/// The same for all attempts of a run, another for every other run.
-fn message_id(run: RunId, cluster: &str) -> String {
+/// The same for all attempts of what `name` names, another in every other cluster.
+pub(crate) fn message_id(name: &str, cluster: &str) -> String {
     let cluster = if cluster.is_empty() { "cluster" } else { cluster };
-    format!("<run-{}-{}@{cluster}.sched.invalid>", run.task, run.number)
+    format!("<{name}@{cluster}.sched.invalid>")
 }
 
 fn mailbox(address: &str) -> Result<Mailbox, String> {

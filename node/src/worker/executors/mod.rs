@@ -9,6 +9,8 @@ mod user;
 
 pub use command::{CommandExecutor, Surroundings};
 pub use http::HttpExecutor;
+pub(crate) use http::client as http_client;
+pub(crate) use mail::message_id;
 pub use mail::{MailExecutor, MailOptions, Relay, SmtpTls, TIMEOUT_DEFAULT as MAIL_TIMEOUT_DEFAULT};
 pub use sample::SampleExecutor;
 
@@ -112,7 +114,7 @@ impl Executors {
 }
 
 /// Writes an error with its causes, without repeating what the outer one says already.
-fn chain(error: &dyn Error) -> String {
+pub(crate) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {
