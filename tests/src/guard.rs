@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 
 /// Reads `+ GROUP` and `- GROUP` lines. When the pipe closes, which the kernel does however the test ends, it kills those groups, then
-/// every process that works inside the cluster's folder (tasks have process groups of their own), then removes the folder.
+/// every process that works in the cluster's folder (tasks have process groups of their own), then removes the folder.
 const SCRIPT: &str = r#"
 groups=' '
 keep=
@@ -20,7 +20,7 @@ while read -r op group; do
 done
 for group in $groups; do kill -KILL -- "-$group"; done
 for process in /proc/[0-9]*; do
-    case $(readlink "$process/cwd") in "$1"/*) kill -KILL "${process#/proc/}" ;; esac
+    case $(readlink "$process/cwd") in "$1" | "$1"/*) kill -KILL "${process#/proc/}" ;; esac
 done
 [ -n "$keep" ] || rm -rf -- "$1"
 "#;
