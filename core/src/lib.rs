@@ -8,6 +8,7 @@ pub mod check;
 pub mod codec;
 pub mod command;
 pub mod explain;
+pub mod hash;
 pub mod ids;
 pub mod limits;
 pub mod plan;

@@ -1,5 +1,6 @@
 //! One occurrence of a task: its states, its attempts, its result.
 
+use crate::hash::Fnv;
 use crate::ids::{RequestKey, RunId, SessionId, Token};
 use crate::task::{Group, Placement};
 use crate::time::Timestamp;
@@ -224,7 +225,8 @@ impl Run {
     }
 
     /// Returns the part of the ready list it belongs in: 0 when any worker will do, else a number that runs with the same demands
-    /// share, so that runs nobody can take are not in the way of others.
+    /// share, so that runs nobody can take are not in the way of others. Two demands with one hash share a part, which costs order
+    /// between them and nothing else: each run is placed by its own demands.
     pub fn class(&self) -> u64 {
         let avoids = self.avoids();
         if self.placement.is_any() && avoids.is_none() {
@@ -244,32 +246,7 @@ impl Run {
             hash.add(&[3]);
             hash.add(worker.as_bytes());
         }
-        hash.0.max(1)
-    }
-}
-
-/// Returns a hash that is the same on every node and in every release.
-pub fn hash(bytes: &[u8]) -> u64 {
-    let mut hash = Fnv::default();
-    hash.add(bytes);
-    hash.0
-}
-
-/// FNV-1a with 64 bits: the same on every node and in every release, because keys on disk contain it. Two demands with one hash share
-/// a part of the list, which costs order between them and nothing else: each run is placed by its own demands.
-struct Fnv(u64);
-
-impl Default for Fnv {
-    fn default() -> Self {
-        Self(0xcbf2_9ce4_8422_2325)
-    }
-}
-
-impl Fnv {
-    fn add(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-        }
+        hash.finish().max(1)
     }
 }
 

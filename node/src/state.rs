@@ -30,6 +30,11 @@ pub(crate) fn status(view: &impl View, id: TaskId) -> Result<Option<TaskStatus>,
     read_record(view, &Key::Status(id), Kind::TaskStatus)
 }
 
+/// Returns a session.
+pub(crate) fn session(view: &impl View, id: SessionId) -> Result<Option<Session>, Fault> {
+    read_record(view, &Key::Session(id), Kind::Session)
+}
+
 /// Returns a run.
 pub(crate) fn run(view: &impl View, id: RunId) -> Result<Option<Run>, Fault> {
     read_record(view, &Key::Run(id), Kind::Run)

@@ -50,13 +50,9 @@ impl<V: View> Ctx<'_, V> {
     /// Begins to wait; the caller writes `status`.
     pub(super) fn wait_for_parents(&mut self, id: TaskId, status: &mut TaskStatus) -> Result<(), Fault> {
         for parent in std::mem::take(&mut status.waits_for) {
-            let old = match self.status(parent) {
-                Ok(old) => old,
-                Err(Stop::Fault(fault)) => return Err(fault),
-                Err(Stop::Reject(_)) => {
-                    status.doomed = Some(format!("task {parent}, which it waited for, is gone"));
-                    continue;
-                }
+            let Some(old) = self.find_status(parent)? else {
+                status.doomed = Some(format!("task {parent}, which it waited for, is gone"));
+                continue;
             };
             if let Some(problem) = refusal(parent, &old, status.waits_on) {
                 status.doomed = Some(problem);
@@ -88,14 +84,10 @@ impl<V: View> Ctx<'_, V> {
     pub(super) fn stop_waiting(&mut self, id: TaskId, status: &mut TaskStatus) -> Result<(), Fault> {
         for parent in std::mem::take(&mut status.waits_for) {
             self.delete(&Key::Dependent(parent, id));
-            match self.status(parent) {
-                Ok(old) => {
-                    let mut new = old.clone();
-                    new.dependents = new.dependents.saturating_sub(1);
-                    self.set_status(parent, Some(&old), Some(&new))?;
-                }
-                Err(Stop::Fault(fault)) => return Err(fault),
-                Err(Stop::Reject(_)) => {}
+            if let Some(old) = self.find_status(parent)? {
+                let mut new = old.clone();
+                new.dependents = new.dependents.saturating_sub(1);
+                self.set_status(parent, Some(&old), Some(&new))?;
             }
         }
         Ok(())
@@ -108,12 +100,8 @@ impl<V: View> Ctx<'_, V> {
         for (key, _) in self.staged.scan(Table::Groups, &from, &to, most)? {
             let child = decode_label_task(&key).ok_or_else(|| Fault::Inconsistent("key of a dependent".into()))?;
             self.delete(&Key::Dependent(parent, child));
-            let old = match self.status(child) {
-                Ok(old) => old,
-                Err(Stop::Fault(fault)) => return Err(fault),
-                Err(Stop::Reject(_)) => {
-                    return Err(Fault::Inconsistent(format!("task {child} waits and has no record")));
-                }
+            let Some(old) = self.find_status(child)? else {
+                return Err(Fault::Inconsistent(format!("task {child} waits and has no record")));
             };
             let mut new = old.clone();
             new.waits_for.retain(|id| *id != parent);

@@ -151,8 +151,12 @@ impl<'a, V: View> Ctx<'a, V> {
         self.get(&Key::Task(id), Kind::Task)?.ok_or_else(|| no_task(id))
     }
 
+    pub(super) fn find_status(&self, id: TaskId) -> Result<Option<TaskStatus>, Fault> {
+        self.get(&Key::Status(id), Kind::TaskStatus)
+    }
+
     pub(super) fn status(&self, id: TaskId) -> Result<TaskStatus, Stop> {
-        self.get(&Key::Status(id), Kind::TaskStatus)?.ok_or_else(|| no_task(id))
+        self.find_status(id)?.ok_or_else(|| no_task(id))
     }
 
     pub(super) fn find_run(&self, id: RunId) -> Result<Option<Run>, Fault> {

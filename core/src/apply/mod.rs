@@ -26,7 +26,7 @@ mod submit;
 mod switch;
 mod trigger;
 
-use crate::command::{Command, Effect, Entry, Fault, Item, Outcome, Reject, Reply};
+use crate::command::{Command, Entry, Fault, Item, Outcome, Reject, Reply};
 use crate::tables::{Staged, View};
 use ctx::{Ctx, Stop};
 
@@ -149,9 +149,4 @@ fn dispatch<V: View>(ctx: &mut Ctx<'_, V>, item: &Item) -> Result<Reply, Stop> {
             requests_until,
         } => retain::retain(ctx, runs, tasks, *requests_until),
     }
-}
-
-/// Returns whether an effect concerns only those who watch, not a duty.
-pub fn is_notice(effect: &Effect) -> bool {
-    matches!(effect, Effect::RunChanged { .. } | Effect::TaskChanged { .. })
 }

@@ -45,10 +45,8 @@ fn retain_run<V: View>(ctx: &mut Ctx<'_, V>, id: RunId) -> Result<bool, Stop> {
 
 /// Deletes an ended task with everything that belongs to it. Its kept runs are few: their number is bounded by its policy.
 fn retain_task<V: View>(ctx: &mut Ctx<'_, V>, id: TaskId) -> Result<bool, Stop> {
-    let old = match ctx.status(id) {
-        Ok(status) => status,
-        Err(Stop::Reject(_)) => return Ok(false),
-        Err(fault) => return Err(fault),
+    let Some(old) = ctx.find_status(id)? else {
+        return Ok(false);
     };
     let age_max = old.policy.retention.age_ms_max(old.state != TaskState::Failed);
     let expired = old.state.is_ended()

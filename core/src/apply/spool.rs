@@ -53,11 +53,9 @@ fn carry_out<V: View>(ctx: &mut Ctx<'_, V>, op: &SpoolOp, next: NextRun) -> Resu
         Ok(_) => Ok(()),
         // These handlers check before they change anything, so that nothing has to be taken back here.
         Err(Stop::Reject(reject)) => {
-            let old = match ctx.status(id) {
-                Ok(status) => status,
+            let Some(old) = ctx.find_status(id)? else {
                 // Its record is gone: an `enqueue` before it in the spool was cleared. Nothing is left to write on.
-                Err(Stop::Reject(_)) => return Ok(()),
-                Err(fault) => return Err(fault),
+                return Ok(());
             };
             let mut status = old.clone();
             let reason = format!("{}: {reject}", op.action.kind());

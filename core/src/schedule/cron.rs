@@ -5,6 +5,7 @@ use super::days::{DaySet, Days, YearKind};
 use super::duration::parse_duration;
 use super::error::{ScheduleError, quoted};
 use super::times::{HOURS, Times};
+use crate::hash::{Fnv, spread};
 
 /// Longest expression in bytes: every list complete stays below it.
 const EXPR_BYTES_MAX: usize = 4096;
@@ -312,13 +313,11 @@ fn stepped_bits(first: u8, last: u8, step: u8) -> u64 {
 
 /// Hashes a task's name for a field (FNV-1a, then a mixer). Part of the format: a change would move every `H` task.
 fn stable_hash(key: &str, field: &str) -> u64 {
-    let mut hash = 0xcbf2_9ce4_8422_2325u64;
-    for byte in field.bytes().chain([0]).chain(key.bytes()) {
-        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    let mut hash = Fnv::default();
+    for part in [field.as_bytes(), &[0], key.as_bytes()] {
+        hash.add(part);
     }
-    hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    hash ^ (hash >> 31)
+    spread(hash.finish())
 }
 
 /// The day-of-month field.

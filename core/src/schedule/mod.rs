@@ -27,6 +27,7 @@ pub use duration::{format_duration, parse_duration};
 pub use error::ScheduleError;
 pub use explain::explain;
 
+use crate::hash::spread;
 use crate::task::{Bounds, Ending, Jitter, TaskRef};
 use crate::time::Timestamp;
 use cron::Cron;
@@ -284,7 +285,9 @@ impl Recurrence {
             Next::At(next) => jitter.ms.min(next.millis_since(nominal).unsigned_abs()),
             Next::Exhausted | Next::GaveUp { .. } => jitter.ms,
         };
-        let delay = mix(jitter.seed ^ nominal.as_millis().unsigned_abs()) % most.max(1);
+        // The increment of SplitMix64, which keeps the seed 0 from giving 0.
+        let bits = (jitter.seed ^ nominal.as_millis().unsigned_abs()).wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let delay = spread(bits) % most.max(1);
         nominal.plus_millis(i64::try_from(delay).unwrap_or(i64::MAX))
     }
 
@@ -353,14 +356,6 @@ fn latest(next_after: impl Fn(Timestamp) -> Next, from: Timestamp, to: Timestamp
         }
     }
     Some(latest)
-}
-
-/// The finalizer of SplitMix64 (Steele, Lea, Flood 2014): spreads every bit of its argument over all of its result.
-fn mix(bits: u64) -> u64 {
-    let mut z = bits.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 /// Compiles each RRULE.

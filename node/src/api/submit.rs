@@ -199,7 +199,7 @@ fn seed(name: Option<&str>, key: &RequestKey) -> u64 {
         (None, RequestKey::Client { nonce, .. }) => nonce.to_be_bytes().to_vec(),
         (None, RequestKey::Caller { key, .. }) => key.as_bytes().to_vec(),
     };
-    sched_core::run::hash(&bytes)
+    sched_core::hash::stable(&bytes)
 }
 
 #[cfg(test)]

@@ -252,6 +252,17 @@ impl Hub {
         }
     }
 
+    /// Gives a session its lease in full that was opened again while it was being ended.
+    pub(super) fn opened_again(&self, id: SessionId, bound: Token) {
+        if let Some(entry) = self.lock().sessions.get_mut(&id)
+            && entry.bound <= bound
+        {
+            entry.bound = bound;
+            entry.expiring = false;
+            entry.deadline = clock::boot() + LEASE_COUNTED;
+        }
+    }
+
     /// Forgets a session that is over, and tells its worker.
     pub(crate) fn remove(&self, id: SessionId, reason: &str) {
         let removed = self.lock().sessions.remove(&id);
@@ -516,6 +527,16 @@ mod tests {
         assert_eq!(rx.try_recv().unwrap().unwrap().heartbeat_ack.unwrap().seq, 7);
         assert!(hub.expired(end).is_empty());
         assert_eq!(hub.expired(end + LEASE).len(), 1);
+        // Opened again meanwhile, by a connection that broke: its lease ends again later, under the newer opening.
+        let newer = Token { index: 9, position: 0 };
+        hub.opened_again(session(1), newer);
+        assert!(hub.expired(clock::boot()).is_empty());
+        let over: Vec<Token> = hub
+            .expired(end + 3 * LEASE)
+            .into_iter()
+            .map(|(_, bound, _)| bound)
+            .collect();
+        assert_eq!(over, [newer]);
     }
 
     #[tokio::test]

@@ -3,7 +3,8 @@
 use super::hub::LEASE;
 use super::{RETRY, Term, propose_one};
 use crate::clock;
-use crate::shared::Shared;
+use crate::shared::{OrStop, Shared};
+use crate::state;
 use sched_core::command::{Command, Reject, Reply};
 use sched_core::ids::{SessionId, Token};
 use sched_raft::ProposeError;
@@ -43,7 +44,10 @@ pub(super) async fn expire_sessions(shared: Arc<Shared>, term: Arc<Term>) {
         for (session, bound, worker) in term.hub.expired(clock::boot()) {
             tracing::warn!(%session, worker, term = term.number, "lease of a worker is over");
             if !expire(&shared, session, bound).await {
-                // It was opened again in between; the connection that did so gave it its lease.
+                // It was opened again in between. The connection that did so gives it its lease, or broke before it could.
+                if let Some(opened) = state::session(&shared.replica.view(), session).or_stop() {
+                    term.hub.opened_again(session, opened.bound);
+                }
                 continue;
             }
             shared.counters.sessions_expired.add(1);
