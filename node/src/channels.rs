@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
-use tonic::transport::{Channel, Endpoint};
+pub(crate) use tonic::transport::Channel;
+use tonic::transport::Endpoint;
 
 /// More than a cluster has members.
 const KEPT_MAX: usize = 16;

@@ -12,6 +12,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that fails should say where"))]
 
 mod api;
+mod aside;
 mod channels;
 pub mod clock;
 pub mod config;

@@ -1,5 +1,6 @@
 //! What every part of the node has in common.
 
+pub(crate) use crate::aside::aside;
 use crate::channels::Channels;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -9,12 +10,9 @@ use crate::waits::Waits;
 use crate::worker::executors::{MAIL_TIMEOUT_DEFAULT, MailOptions};
 use crate::zones::SystemZones;
 use sched_core::Fault;
-use sched_proto::convert;
-use sched_proto::v1::FailureKind;
 use sched_raft::{Formation, Replica};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
-use tonic::Status;
 
 /// Handles and counters shared by the duties and the APIs.
 pub(crate) struct Shared {
@@ -95,18 +93,4 @@ impl<T> OrStop<T> for Result<T, Fault> {
             Err(fault) => stop_on_fault(&fault),
         }
     }
-}
-
-/// Runs something that computes for long or reads much, off the threads that serve.
-///
-/// # Errors
-/// It panicked: a fault in the program, told to the caller and not repeated.
-pub(crate) async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Status> {
-    tokio::task::spawn_blocking(work).await.map_err(|e| {
-        tracing::error!(error = %e, "work aside failed");
-        convert::status(&convert::failure(
-            FailureKind::Internal,
-            "a fault in the node; its log has more",
-        ))
-    })
 }

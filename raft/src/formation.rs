@@ -12,7 +12,6 @@
 use crate::core::Core;
 use crate::error::RaftError;
 use crate::join;
-use crate::net::peers;
 use crate::role::Formation;
 use crate::types::Place;
 use sched_core::codec::{self, Kind};
@@ -241,7 +240,7 @@ async fn hello(core: &Core, address: &str, to: u64) -> Result<HelloReply, Wait> 
 
 /// Asks who is at an address.
 pub(crate) async fn greet(core: &Core, address: &str, to: u64) -> Result<HelloReply, String> {
-    let mut client = peers::client(peers::channel(address).map_err(|e| e.to_string())?);
+    let mut client = core.peers.dial(address).map_err(|e| e.to_string())?;
     let cluster = core.peers.cluster().map(|c| c.to_vec()).unwrap_or_default();
     let request = HelloRequest {
         from: core.node,

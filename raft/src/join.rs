@@ -3,7 +3,6 @@
 use crate::core::Core;
 use crate::error::RaftError;
 use crate::formation::{greet, hex};
-use crate::net::peers;
 use crate::role::Formation;
 use crate::types::{Place, TypeConfig};
 use openraft::ChangeMembers;
@@ -74,7 +73,7 @@ async fn ask_at(core: &Core, address: &str) -> Result<(), String> {
 
 /// Asks one node to take this one in; returns the leader when it is another.
 async fn ask_node(core: &Core, address: &str, node: u64) -> Result<Option<LeaderHint>, String> {
-    let mut client = peers::client(peers::channel(address).map_err(|e| e.to_string())?);
+    let mut client = core.peers.dial(address).map_err(|e| e.to_string())?;
     let request = JoinRequest {
         route: core.peers.route(node),
         peer_address: core.options.peer_advertise.clone(),

@@ -18,7 +18,8 @@
 //! | `reads.rs` | read barriers: one round to a quorum for all that wait |
 //! | `machine.rs` | apply, snapshots, install |
 //! | `log.rs`, `record.rs` | the log's contract with openraft; every byte that consensus keeps |
-//! | `net/` | the wire: streams, votes, snapshots, the listener |
+//! | `net/` | the wire: streams, votes, snapshots |
+//! | `transport/`, `runtime.rs` | the sockets and the threads: with the disk, all there is of the machine |
 //! | `formation.rs`, `join.rs` | how a cluster comes into being, and how members come, move and go |
 //! | `watch.rs`, `transfer.rs` | roles, fatal states, snapshots and purges; handing over |
 //!
@@ -37,7 +38,7 @@
 //!
 //! - A [`Replica`] runs until [`Replica::shutdown`]; dropping it does not stop it, and the data folder stays in use.
 //! - There is one group. Folders and messages carry its number, but requests are not yet spread over several.
-//! - Peers speak plain HTTP/2; TLS belongs into `net/listen.rs` and `net/peers.rs::channel` and nowhere else.
+//! - Peers speak plain HTTP/2; TLS belongs into `transport/` and nowhere else.
 //! - An entry is bounded in commands and bytes, not in the time its apply takes: commands must be bounded themselves.
 //! - A follower that needs a snapshot gets it whole; an interrupted transfer starts again from its beginning.
 //! - [`Replica::add_learner`] and [`Replica::change_voters`] do not wait until a learner has caught up: look at
@@ -60,10 +61,12 @@ mod reads;
 mod record;
 mod replica;
 mod role;
+mod runtime;
 mod shared;
 #[cfg(test)]
 mod tests;
 mod transfer;
+mod transport;
 mod types;
 mod watch;
 

@@ -5,6 +5,7 @@
 
 use crate::fault::FaultCell;
 use crate::record::{decode_entry, decode_vote, encode_vote, id_of, position_of};
+use crate::runtime::blocking;
 use crate::types::{LogEntry, LogId, TypeConfig, Vote};
 use bytes::Bytes;
 use futures::{Stream, stream};
@@ -48,7 +49,7 @@ impl Log {
     async fn read_some(&self, from: u64, to: u64) -> Result<Vec<LogEntry>, io::Error> {
         let records = if from + RECENT_ENTRIES < self.sizes.last() {
             let store = self.store.clone();
-            let read = tokio::task::spawn_blocking(move || store.read(from, to, READ_BYTES_MAX)).await;
+            let read = blocking(move || store.read(from, to, READ_BYTES_MAX)).await;
             read.map_err(|e| self.faults.note(e))?
         } else {
             self.store.read(from, to, READ_BYTES_MAX)

@@ -6,6 +6,7 @@
 
 use crate::fault::FaultCell;
 use crate::record::{decode_membership, encode_membership, id_of, position_of};
+use crate::runtime::blocking;
 use crate::shared::{AppliedTo, Board};
 use crate::types::{Commands, LogEntry, LogId, Replies, SnapshotMeta, StoredMembership, TypeConfig, term_of};
 use futures::{Stream, StreamExt};
@@ -118,7 +119,7 @@ impl Machine {
 
     /// Runs `work` off the async threads; a panic in it is a failure of this node.
     async fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, io::Error> {
-        tokio::task::spawn_blocking(work)
+        blocking(work)
             .await
             .map_err(|e| self.faults.note(format!("a task on the tables ended early: {e}")))
     }
@@ -317,7 +318,7 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
             return Err(io::Error::other("a snapshot builder builds one snapshot"));
         };
         let (checkpoint, snapshots) = (checkpoint?, self.snapshots.clone());
-        let sealed = tokio::task::spawn_blocking(move || {
+        let sealed = blocking(move || {
             let info = checkpoint.seal()?;
             let reader = snapshots.open(&info.id)?;
             Ok::<_, StorageError>((info, reader))

@@ -1,9 +1,9 @@
 //! What a replica is started with.
 
 use crate::error::{Fatal, RaftError};
+use crate::transport::Listener;
 use sched_core::Timestamp;
 use std::fmt;
-use std::net::TcpListener;
 use std::sync::Arc;
 
 /// Leader time, read from outside: this crate reads no clock of its own for it.
@@ -20,7 +20,7 @@ pub const FATAL_EXIT_CODE: i32 = 70;
 #[non_exhaustive]
 pub struct Options {
     /// The bound socket on which peers are served. Bound by the caller, so that a taken port is told before anything is opened.
-    pub peer_listener: Arc<TcpListener>,
+    pub peer_listener: Arc<Listener>,
     /// Where the other members reach this node: `host:port`, resolved at each dial.
     pub peer_advertise: String,
     /// Where clients reach this node; travels in the membership so that every node can name the leader to clients.
@@ -61,7 +61,7 @@ pub struct Options {
 
 impl Options {
     /// Returns options with every bound at its default.
-    pub fn new(peer_listener: TcpListener, peer_advertise: String, client_advertise: String, clock: Clock) -> Self {
+    pub fn new(peer_listener: Listener, peer_advertise: String, client_advertise: String, clock: Clock) -> Self {
         Self {
             peer_listener: Arc::new(peer_listener),
             peer_advertise,

@@ -6,14 +6,15 @@ use crate::fault::FaultCell;
 use crate::log::Log;
 use crate::machine::Machine;
 use crate::net::client::Factory;
-use crate::net::listen;
 use crate::net::peers::Peers;
 use crate::net::service::Service;
 use crate::options::Options;
 use crate::proposer::{self, Lane, Queue};
 use crate::reads::{self, Reads, Rounds};
 use crate::role::{Formation, Member, Metrics, Role};
+use crate::runtime::blocking;
 use crate::shared::Board;
+use crate::transport::{self, Dialer};
 use crate::{formation, join, transfer, watch as watching};
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::{Config, Instant as _, SnapshotPolicy, StepDownPolicy};
@@ -47,14 +48,17 @@ impl Replica {
     /// An option is not acceptable, the data folder cannot be used, or peers cannot be served.
     pub async fn start(data: DataDir, options: Options) -> Result<Self, RaftError> {
         options.validate()?;
-        let listener = listener(&options)?;
+        let listener = transport::open(&options.peer_listener).map_err(|source| RaftError::Listen {
+            address: options.peer_advertise.clone(),
+            source,
+        })?;
         let opened = data.clone();
-        let group = tokio::task::spawn_blocking(move || opened.group(GROUP)).await;
+        let group = blocking(move || opened.group(GROUP)).await;
         let group = group.map_err(|e| RaftError::Stopped(e.to_string()))??;
         let (core, rounds) = build(data, group, options).await?;
         formation::load(&core)?;
         let service = Service::new(&core);
-        core.tasks.spawn(listen::serve(listener, service, core.stop.clone()));
+        core.tasks.spawn(transport::serve(listener, service, core.stop.clone()));
         core.tasks.spawn(watching::fatal(core.clone()));
         core.tasks.spawn(watching::roles(core.clone()));
         core.tasks.spawn(watching::keep_log_short(core.clone()));
@@ -264,16 +268,6 @@ fn stopped() -> RaftError {
     RaftError::Stopped("it was told to".to_owned())
 }
 
-fn listener(options: &Options) -> Result<tokio::net::TcpListener, RaftError> {
-    let failed = |source| RaftError::Listen {
-        address: options.peer_advertise.clone(),
-        source,
-    };
-    let listener = options.peer_listener.try_clone().map_err(failed)?;
-    listener.set_nonblocking(true).map_err(failed)?;
-    tokio::net::TcpListener::from_std(listener).map_err(failed)
-}
-
 async fn build(data: DataDir, group: Group, options: Options) -> Result<(Arc<Core>, Rounds), RaftError> {
     let identity = data.identity();
     let node = identity.node.0;
@@ -295,7 +289,7 @@ async fn build(data: DataDir, group: Group, options: Options) -> Result<(Arc<Cor
         faults.clone(),
     );
     let machine = machine.map_err(|e| broken(&e))?;
-    let peers = Peers::new(node, GROUP, identity.cluster);
+    let peers = Peers::new(node, GROUP, identity.cluster, Dialer::of(&options.peer_listener));
     let factory = Factory {
         peers: peers.clone(),
         counters: board.counters.clone(),

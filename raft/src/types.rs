@@ -1,5 +1,6 @@
 //! What openraft is told about our log: the types it passes through, and the entry that keeps its own encoding.
 
+use crate::runtime::Runtime;
 use bytes::Bytes;
 use openraft::entry::RaftEntry;
 use openraft::impls::leader_id_std;
@@ -17,6 +18,7 @@ openraft::declare_raft_types!(
         Node = Place,
         LeaderId = leader_id_std::LeaderId<u64, u64>,
         Entry = LogEntry,
+        AsyncRuntime = Runtime,
 );
 
 pub(crate) type Vote = <TypeConfig as RaftTypeConfig>::Vote;

@@ -40,20 +40,24 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Metadata of a call.
 const HEADER_BYTES_MAX: u32 = 32 * 1024;
 
-/// Serves the client port until `stop`, then answers what is in progress.
-pub(crate) async fn serve(
-    shared: Arc<Shared>,
-    listener: TcpListener,
-    stop: impl Future<Output = ()>,
-) -> Result<(), tonic::transport::Error> {
+/// Returns what clients and workers call.
+pub(crate) fn grpc(shared: &Arc<Shared>) -> Routes {
     let scheduler = SchedulerServer::new(Api::new(shared.clone()))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
     let workers = WorkerGatewayServer::new(Gateway::new(shared.clone()))
         .max_decoding_message_size(WORKER_MESSAGE_BYTES_MAX)
         .max_encoding_message_size(WORKER_MESSAGE_BYTES_MAX);
-    let grpc = Routes::new(Gate::new(shared.clone(), scheduler)).add_service(workers);
-    let routes = grpc.into_axum_router().merge(http::router(shared.clone()));
+    Routes::new(Gate::new(shared.clone(), scheduler)).add_service(workers)
+}
+
+/// Serves the client port until `stop`, then answers what is in progress.
+pub(crate) async fn serve(
+    shared: Arc<Shared>,
+    listener: TcpListener,
+    stop: impl Future<Output = ()>,
+) -> Result<(), tonic::transport::Error> {
+    let routes = grpc(&shared).into_axum_router().merge(http::router(shared.clone()));
     let routes = Routes::from(routes.fallback(http::nothing_here));
     let incoming = Incoming::new(listener, shared.clone());
     Server::builder()

@@ -1,5 +1,6 @@
 //! What the cluster is and how it is. Answered by the leader when one answers, else by this node alone, which then says so.
 
+use crate::channels::Channel;
 use crate::shared::{OrStop, Shared, cluster_of};
 use crate::state;
 use sched_core::tables::Meta;
@@ -13,7 +14,6 @@ use std::time::Duration;
 use tokio::time::timeout;
 use tonic::Request;
 use tonic::metadata::MetadataMap;
-use tonic::transport::Channel;
 
 /// For the leader's answer, and for a quorum's: without them this node still answers well within a caller's patience.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(1500);

@@ -12,7 +12,8 @@ use sched_core::task::Placement;
 use sched_raft::ProposeError;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// A part of the ready list is read from its remembered head on, because before it lies only what the database has not cleared away yet.
 /// A run of higher priority may come to lie before the head: it is found within this time.

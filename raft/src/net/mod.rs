@@ -2,8 +2,6 @@
 
 pub(crate) mod append;
 pub(crate) mod client;
-mod counted;
-pub(crate) mod listen;
 pub(crate) mod peers;
 pub(crate) mod service;
 pub(crate) mod snapshot;

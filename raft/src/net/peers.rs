@@ -1,15 +1,12 @@
 //! Connections to the other members, dialled by name when first used and again whenever they broke.
 
-use super::{
-    CONNECTION_WINDOW_BYTES, DIAL_TIMEOUT, KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT, MESSAGE_BYTES_MAX,
-    STREAM_WINDOW_BYTES,
-};
+use super::MESSAGE_BYTES_MAX;
+use crate::transport::{Channel, Dialer, Error};
 use crate::types::Place;
 use sched_proto::peer::Route;
 use sched_proto::peer::peer_client::PeerClient;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use tonic::transport::{Channel, Endpoint};
 
 pub(crate) type Client = PeerClient<Channel>;
 
@@ -30,11 +27,12 @@ pub(crate) struct Peers {
     me: u64,
     group: u32,
     cluster: OnceLock<[u8; 16]>,
+    dialer: Dialer,
     peers: Mutex<BTreeMap<u64, Peer>>,
 }
 
 impl Peers {
-    pub(crate) fn new(me: u64, group: u32, cluster: Option<[u8; 16]>) -> Arc<Self> {
+    pub(crate) fn new(me: u64, group: u32, cluster: Option<[u8; 16]>, dialer: Dialer) -> Arc<Self> {
         let known = OnceLock::new();
         if let Some(cluster) = cluster {
             // A new cell is empty.
@@ -44,6 +42,7 @@ impl Peers {
             me,
             group,
             cluster: known,
+            dialer,
             peers: Mutex::new(BTreeMap::new()),
         })
     }
@@ -81,7 +80,7 @@ impl Peers {
     ///
     /// # Errors
     /// The address is none; memberships are only written with checked ones.
-    pub(crate) fn place(&self, node: u64, place: &Place) -> Result<Peer, tonic::transport::Error> {
+    pub(crate) fn place(&self, node: u64, place: &Place) -> Result<Peer, Error> {
         let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(peer) = peers
             .get(&node)
@@ -89,7 +88,7 @@ impl Peers {
         {
             return Ok(peer.clone());
         }
-        let connect = || Ok(client(channel(&place.peer_address)?));
+        let connect = || self.dial(&place.peer_address);
         let peer = Peer {
             place: place.clone(),
             log: connect()?,
@@ -98,6 +97,16 @@ impl Peers {
         };
         peers.insert(node, peer.clone());
         Ok(peer)
+    }
+
+    /// Returns a client for an address, with the limits of this protocol; it dials when it is used.
+    ///
+    /// # Errors
+    /// The address is none.
+    pub(crate) fn dial(&self, address: &str) -> Result<Client, Error> {
+        Ok(PeerClient::new(self.dialer.channel(address)?)
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX))
     }
 
     /// Returns the connections to a member, if one of that number was ever told of.
@@ -116,25 +125,4 @@ impl Peers {
             .unwrap_or_else(PoisonError::into_inner)
             .retain(|node, _| members.contains_key(node));
     }
-}
-
-/// Returns a connection to an address that resolves and dials when it is used.
-pub(crate) fn channel(address: &str) -> Result<Channel, tonic::transport::Error> {
-    let endpoint = Endpoint::from_shared(format!("http://{address}"))?;
-    Ok(endpoint
-        .connect_timeout(DIAL_TIMEOUT)
-        .tcp_nodelay(true)
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
-        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
-        .keep_alive_while_idle(true)
-        .connect_lazy())
-}
-
-/// Returns a client on a connection, with the limits of this protocol.
-pub(crate) fn client(channel: Channel) -> Client {
-    PeerClient::new(channel)
-        .max_decoding_message_size(MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(MESSAGE_BYTES_MAX)
 }

@@ -3,6 +3,7 @@
 use super::client::{RpcError, error_of};
 use super::peers::Client;
 use super::wire;
+use crate::runtime;
 use crate::types::Vote;
 use openraft::errors::{NetworkError, RPCError};
 use sched_proto::peer::snapshot_part::Part;
@@ -81,7 +82,7 @@ async fn feed(parts: mpsc::Sender<SnapshotPart>, head: SnapshotHead, reader: Sna
         let mut offset = 0;
         while offset < file.size {
             let (reader, name) = (reader.clone(), file.name.clone());
-            let read = tokio::task::spawn_blocking(move || reader.read(&name, offset, CHUNK_BYTES)).await;
+            let read = runtime::blocking(move || reader.read(&name, offset, CHUNK_BYTES)).await;
             let data = read
                 .map_err(|e| Feed::Read(e.to_string()))?
                 .map_err(|e| Feed::Read(e.to_string()))?;
@@ -158,7 +159,7 @@ fn write(
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, sched_storage::StorageError> + Send + 'static,
 ) -> Result<T, Status> {
-    let done = tokio::task::spawn_blocking(work)
+    let done = runtime::blocking(work)
         .await
         .map_err(|e| Status::internal(e.to_string()))?;
     done.map_err(|e| Status::aborted(e.to_string()))

@@ -1,7 +1,6 @@
 //! Bad peers and broken nodes.
 
 use super::support::*;
-use crate::net::peers::{channel, client};
 use crate::types::Commands;
 use sched_proto::peer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -50,7 +49,8 @@ async fn messages_for_others_are_refused() {
         to: node,
         group: 0,
     };
-    let mut client = client(channel(&cluster.nodes[0].address.to_string()).unwrap());
+    let address = cluster.nodes[0].address.to_string();
+    let mut client = replica.core().peers.dial(&address).unwrap();
     let ballot = Some(peer::Ballot {
         term: 1,
         node: 5,

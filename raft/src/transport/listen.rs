@@ -1,8 +1,10 @@
 //! Takes connections from peers, and ends those that do not speak HTTP/2 soon after they were opened.
 
 use super::counted::Counted;
-use super::service::Service;
-use super::{CONNECTION_WINDOW_BYTES, KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT, MESSAGE_BYTES_MAX, STREAM_WINDOW_BYTES};
+use crate::net::service::Service;
+use crate::net::{
+    CONNECTION_WINDOW_BYTES, KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT, MESSAGE_BYTES_MAX, STREAM_WINDOW_BYTES,
+};
 use sched_proto::peer::peer_server::PeerServer;
 use std::io;
 use std::sync::Arc;
