@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod binaries;
+pub mod checker;
 pub mod cli;
 pub mod cluster;
 pub mod figures;
