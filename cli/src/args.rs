@@ -1,5 +1,9 @@
 //! The command line as it is parsed; the texts here are its help.
 
+mod members;
+
+pub(crate) use members::{ClusterVerb, Replace};
+
 use crate::input::{ActionInput, PolicyInput, ScheduleInput, pair};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -139,6 +143,9 @@ pub(crate) enum Verb {
     Check(Check),
     /// List the nodes
     Nodes(Nodes),
+    /// Change who belongs to the cluster, who votes, and who leads
+    #[command(subcommand, after_help = members::HELP)]
+    Cluster(ClusterVerb),
     /// Print a completion script for a shell
     Completions(Completions),
 }

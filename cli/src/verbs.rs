@@ -3,6 +3,7 @@
 mod apply;
 mod cluster;
 mod enqueue;
+mod members;
 mod next;
 mod runs;
 mod tasks;
@@ -83,6 +84,7 @@ async fn with_cluster(global: Global, verb: Verb) -> Result<(), CliError> {
         Verb::Start(_) => cluster::start(&cluster).await,
         Verb::Check(_) => cluster::check(&cluster).await,
         Verb::Nodes(_) => cluster::nodes(&cluster).await,
+        Verb::Cluster(verb) => members::change(&cluster, &verb, deadline).await,
         Verb::Next(_) | Verb::Completions(_) => Ok(()),
     }
 }

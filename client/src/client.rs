@@ -504,6 +504,24 @@ impl Client {
         call!(self, self.read(), nodes, v1::NodesRequest {})
     }
 
+    /// Changes who belongs to the cluster, who votes, or who leads; returns the members afterwards. What is already so is left alone.
+    ///
+    /// # Errors
+    ///
+    /// When it would cost the cluster its quorum or makes no sense, or nobody answers.
+    pub async fn change_members(
+        &self,
+        change: v1::change_members_request::Change,
+    ) -> Result<v1::NodesReply, ClientError> {
+        let change = Some(change);
+        call!(
+            self,
+            self.patient(self.change()),
+            change_members,
+            v1::ChangeMembersRequest { change }
+        )
+    }
+
     /// Looks for what is wrong.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use crate::cli::{self, Ran};
 use crate::guard::Guard;
 use crate::{Node, binaries, eventually, http, ports};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use rustix::process::Signal;
 use sched_client::Client;
 use sched_proto::v1;
@@ -114,6 +114,27 @@ impl Cluster {
     pub fn start(&mut self, index: usize) -> Result<()> {
         self.nodes[index].start()?;
         self.guard.add(self.nodes[index].pid()?)
+    }
+
+    /// Describes one more node, which joins through all the others when it is started; returns its index.
+    ///
+    /// # Errors
+    /// There is no port for it.
+    pub fn add(&mut self, arguments: &[&str]) -> Result<usize> {
+        let [client, peer] = ports::free(2)?[..] else {
+            bail!("two ports were asked for");
+        };
+        let peers: Vec<_> = self.nodes.iter().map(|node| node.peer.clone()).collect();
+        let mut all = vec!["--join".to_owned(), peers.join(",")];
+        all.extend(arguments.iter().map(|argument| (*argument).to_owned()));
+        self.nodes.push(Node::new(
+            self.folder.path(),
+            &format!("n{}", self.nodes.len() + 1),
+            format!("127.0.0.1:{client}"),
+            format!("127.0.0.1:{peer}"),
+            all,
+        )?);
+        Ok(self.nodes.len() - 1)
     }
 
     /// Kills a node with SIGKILL and waits until the process is gone.

@@ -8,6 +8,7 @@ mod http;
 mod incoming;
 mod lists;
 mod logs;
+mod members;
 mod overview;
 mod reads;
 mod service;

@@ -1,6 +1,6 @@
 //! The service of clients: each call is one line here, and a function beside it.
 
-use super::{changes, check, errors, lists, logs, overview, reads, submit};
+use super::{changes, check, errors, lists, logs, members, overview, reads, submit};
 use crate::shared::Shared;
 use futures::Stream;
 use sched_proto::v1::scheduler_server::Scheduler;
@@ -175,5 +175,10 @@ impl Scheduler for Api {
     async fn start(&self, request: Request<StartRequest>) -> Answer<StartReply> {
         changes::start(&self.shared, request.into_inner()).await?;
         Ok(Response::new(StartReply {}))
+    }
+
+    async fn change_members(&self, call: Request<ChangeMembersRequest>) -> Answer<NodesReply> {
+        members::change(&self.shared, call.into_inner()).await?;
+        Ok(Response::new(overview::members_now(&self.shared)))
     }
 }

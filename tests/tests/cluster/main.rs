@@ -3,6 +3,7 @@
 mod damage;
 mod files;
 mod formation;
+mod members;
 mod policies;
 mod readme;
 mod runs;
