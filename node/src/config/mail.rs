@@ -1,7 +1,7 @@
 //! The settings of mail: a relay, how to log in to it, and a default sender.
 
 use super::{Config, ConfigError, Settings, bad, member_address};
-use crate::worker::executors::{Relay, SmtpTls};
+use crate::worker::executors::{Relay, SmtpTls, certificates};
 use sched_core::validate;
 use std::path::{Path, PathBuf};
 
@@ -12,6 +12,7 @@ pub(super) struct Mail {
     pub(super) tls: SmtpTls,
     pub(super) user: String,
     pub(super) password_file: PathBuf,
+    pub(super) ca: PathBuf,
     pub(super) from: String,
 }
 
@@ -24,6 +25,7 @@ impl Mail {
             tls: settings.smtp_tls.unwrap_or_default(),
             user: text(&mut settings.smtp_user),
             password_file: settings.smtp_password_file.take().unwrap_or_default(),
+            ca: settings.smtp_ca.take().unwrap_or_default(),
             from: text(&mut settings.smtp_from),
         };
         if mail.relay.is_empty() {
@@ -31,6 +33,7 @@ impl Mail {
         } else {
             member_address("smtp_relay", mail.relay.clone())?;
             mail.check_login()?;
+            mail.check_ca()?;
         }
         if !mail.from.is_empty() {
             validate::mail_address("smtp_from", &mail.from).map_err(|_| {
@@ -53,7 +56,25 @@ impl Mail {
         if !self.password_file.as_os_str().is_empty() {
             return Err(bad("smtp_password_file", &self.password_file.display(), problem));
         }
+        if !self.ca.as_os_str().is_empty() {
+            return Err(bad("smtp_ca", &self.ca.display(), problem));
+        }
         Ok(())
+    }
+
+    fn check_ca(&self) -> Result<(), ConfigError> {
+        let file = &self.ca;
+        if file.as_os_str().is_empty() {
+            return Ok(());
+        }
+        if self.tls == SmtpTls::None {
+            let problem = "means something only with smtp_tls, starttls or tls";
+            return Err(bad("smtp_ca", &file.display(), problem));
+        }
+        readable("smtp_ca", file)?;
+        certificates(file)
+            .map(drop)
+            .map_err(|e| bad("smtp_ca", &file.display(), e))
     }
 
     fn check_login(&self) -> Result<(), ConfigError> {
@@ -74,16 +95,16 @@ impl Mail {
             let problem = "would send the password of smtp_user in the clear; expected starttls or tls for a relay on another machine";
             return Err(bad("smtp_tls", &"none", problem));
         }
-        readable(file)
+        readable("smtp_password_file", file)
     }
 }
 
-fn readable(file: &Path) -> Result<(), ConfigError> {
+fn readable(field: &'static str, file: &Path) -> Result<(), ConfigError> {
     match std::fs::File::open(file).and_then(|file| file.metadata()) {
         Ok(meta) if meta.is_file() => Ok(()),
-        Ok(_) => Err(bad("smtp_password_file", &file.display(), "is no file")),
+        Ok(_) => Err(bad(field, &file.display(), "is no file")),
         Err(e) => Err(bad(
-            "smtp_password_file",
+            field,
             &file.display(),
             format!("{e}; expected a file that this process can read"),
         )),
@@ -113,6 +134,7 @@ impl Config {
             host: host.to_owned(),
             port,
             tls: self.smtp_tls,
+            ca: Some(self.smtp_ca.clone()).filter(|ca| !ca.as_os_str().is_empty()),
             login: (!self.smtp_user.is_empty()).then(|| (self.smtp_user.clone(), self.smtp_password_file.clone())),
         })
     }

@@ -119,6 +119,8 @@ pub struct Config {
     pub smtp_user: String,
     /// See [`Settings::smtp_password_file`]; empty for none.
     pub smtp_password_file: PathBuf,
+    /// See [`Settings::smtp_ca`]; empty for none.
+    pub smtp_ca: PathBuf,
     /// See [`Settings::smtp_from`]; empty for none.
     pub smtp_from: String,
     /// See [`Settings::log`].
@@ -209,6 +211,7 @@ impl Config {
             smtp_tls: mail.tls,
             smtp_user: mail.user,
             smtp_password_file: mail.password_file,
+            smtp_ca: mail.ca,
             smtp_from: mail.from,
             log: log_filter(settings.log.unwrap_or_else(|| LOG_DEFAULT.to_owned()))?,
             log_format: settings.log_format.unwrap_or_default(),

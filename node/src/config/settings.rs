@@ -103,6 +103,10 @@ pub struct Settings {
     #[arg(long, env = "SCHED_SMTP_PASSWORD_FILE", value_name = "FILE")]
     pub smtp_password_file: Option<PathBuf>,
 
+    /// File of certificates, PEM, that are trusted beside those of the system when the relay shows its own; read for each mail.
+    #[arg(long, env = "SCHED_SMTP_CA", value_name = "FILE")]
+    pub smtp_ca: Option<PathBuf>,
+
     /// Sender of mails whose task names none.
     #[arg(long, env = "SCHED_SMTP_FROM", value_name = "ADDRESS")]
     pub smtp_from: Option<String>,
@@ -141,6 +145,7 @@ impl Settings {
             smtp_tls: self.smtp_tls.or(less.smtp_tls),
             smtp_user: self.smtp_user.or(less.smtp_user),
             smtp_password_file: self.smtp_password_file.or(less.smtp_password_file),
+            smtp_ca: self.smtp_ca.or(less.smtp_ca),
             smtp_from: self.smtp_from.or(less.smtp_from),
             log: self.log.or(less.log),
             log_format: self.log_format.or(less.log_format),

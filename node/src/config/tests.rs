@@ -244,6 +244,42 @@ fn what_cannot_be_used_is_refused_by_name() {
         ),
         (
             Settings {
+                smtp_ca: Some("/etc/hostname".into()),
+                ..base()
+            },
+            "smtp_ca",
+            "smtp_relay",
+        ),
+        (
+            Settings {
+                smtp_relay: s("mail:587"),
+                smtp_ca: Some("/no/such/file".into()),
+                ..base()
+            },
+            "smtp_ca",
+            "can read",
+        ),
+        (
+            Settings {
+                smtp_relay: s("mail:587"),
+                smtp_ca: Some("/etc/hostname".into()),
+                ..base()
+            },
+            "smtp_ca",
+            "-----BEGIN CERTIFICATE-----",
+        ),
+        (
+            Settings {
+                smtp_relay: s("mail:25"),
+                smtp_tls: Some(SmtpTls::None),
+                smtp_ca: Some("/etc/hostname".into()),
+                ..base()
+            },
+            "smtp_ca",
+            "starttls",
+        ),
+        (
+            Settings {
                 heartbeat_ms: Some(0),
                 ..base()
             },

@@ -25,8 +25,13 @@ pub(crate) struct One {
 
 impl One {
     pub(crate) async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    /// Starts one that is told more.
+    pub(crate) async fn start_with(more: impl FnOnce(&mut Settings)) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let (node, address) = start_in(&dir).await;
+        let (node, address) = start_in(&dir, more).await;
         let client = connect(&address).await;
         Self {
             node,
@@ -81,13 +86,13 @@ async fn connect(address: &str) -> SchedulerClient<Channel> {
     SchedulerClient::new(endpoint.connect().await.unwrap())
 }
 
-async fn start_in(dir: &TempDir) -> (Node, String) {
+async fn start_in(dir: &TempDir, more: impl FnOnce(&mut Settings)) -> (Node, String) {
     // A member needs its own address before the port is bound: one that was just free.
     let free = std::net::TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
         .unwrap();
-    let settings = Settings {
+    let mut settings = Settings {
         data_dir: Some(dir.path().join("data")),
         listen: Some("127.0.0.1:0".into()),
         peer_listen: Some(free.to_string()),
@@ -95,6 +100,7 @@ async fn start_in(dir: &TempDir) -> (Node, String) {
         slots: Some(8),
         ..Settings::default()
     };
+    more(&mut settings);
     let mut config = Config::resolve(settings).unwrap();
     let listeners = Listeners::bind(&mut config).unwrap();
     let address = config.listen.to_string();
@@ -469,7 +475,7 @@ async fn garbage_on_the_port_ends_the_connection_and_not_the_node() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_queued_survives_a_stop() {
     let dir = tempfile::tempdir().unwrap();
-    let (node, address) = start_in(&dir).await;
+    let (node, address) = start_in(&dir, |_| {}).await;
     let request = v1::SubmitRequest {
         request: key(),
         task: Some(sample(soon(1000))),
@@ -477,7 +483,7 @@ async fn what_was_queued_survives_a_stop() {
     };
     let id = connect(&address).await.submit(request).await.unwrap().into_inner().id;
     node.stop().await;
-    let (node, address) = start_in(&dir).await;
+    let (node, address) = start_in(&dir, |_| {}).await;
     let subject = Some(wait_request::Subject::Task(by_id(id).unwrap()));
     let request = v1::WaitRequest {
         subject,

@@ -13,12 +13,13 @@ use futures::future::BoxFuture;
 use lettre::message::header::{ContentType, HeaderName, HeaderValue};
 use lettre::message::{Mailbox, Message};
 use lettre::transport::smtp::authentication::Credentials;
-use lettre::transport::smtp::client::{Tls, TlsParameters};
+use lettre::transport::smtp::client::{Certificate, Tls, TlsParameters};
 use lettre::transport::smtp::{self, AsyncSmtpTransport};
 use lettre::{AsyncTransport, Tokio1Executor};
 use sched_core::ids::RunId;
 use sched_core::task::Action;
 use std::fmt;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -30,6 +31,8 @@ pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
 const DELAY_MS: u64 = 5 * 60 * 1000;
 /// Longer passwords are some other file.
 const PASSWORD_BYTES_MAX: u64 = 4096;
+/// Larger files are no certificates of a few authorities.
+const CA_BYTES_MAX: u64 = 1024 * 1024;
 
 /// How the connection to a relay is protected.
 #[derive(clap::ValueEnum, serde::Serialize, serde::Deserialize, Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -54,6 +57,8 @@ pub struct Relay {
     pub port: u16,
     /// How the connection is protected.
     pub tls: SmtpTls,
+    /// Certificates, PEM, that are trusted beside those of the system; read for each mail.
+    pub ca: Option<PathBuf>,
     /// The name to log in with, and the file that holds the password; read for each mail, so that it can be changed.
     pub login: Option<(String, PathBuf)>,
 }
@@ -215,7 +220,13 @@ fn mailbox(address: &str) -> Result<Mailbox, String> {
 
 async fn transport(relay: &Relay, timeout: Duration) -> Result<AsyncSmtpTransport<Tokio1Executor>, String> {
     let parameters = || {
-        TlsParameters::new(relay.host.clone())
+        let mut builder = TlsParameters::builder(relay.host.clone());
+        if let Some(file) = &relay.ca {
+            let ca = certificates(file).map_err(|e| format!("smtp_ca {}: {e}", file.display()))?;
+            builder = builder.add_root_certificate(ca);
+        }
+        builder
+            .build()
             .map_err(|e| format!("TLS with the relay {} cannot be set up: {}", relay.host, chain(&e)))
     };
     let tls = match relay.tls {
@@ -234,6 +245,25 @@ async fn transport(relay: &Relay, timeout: Duration) -> Result<AsyncSmtpTranspor
         builder = builder.credentials(Credentials::new(user.clone(), password));
     }
     Ok(builder.build())
+}
+
+/// Reads the certificates of a file.
+///
+/// # Errors
+/// It cannot be read, or holds none.
+pub(crate) fn certificates(file: &Path) -> Result<Certificate, String> {
+    let mut pem = Vec::new();
+    std::fs::File::open(file)
+        .and_then(|file| file.take(CA_BYTES_MAX).read_to_end(&mut pem))
+        .map_err(|e| e.to_string())?;
+    let begins = b"-----BEGIN CERTIFICATE-----";
+    if !pem.windows(begins.len()).any(|bytes| bytes == begins) {
+        let begins = String::from_utf8_lossy(begins);
+        return Err(format!(
+            "holds no certificate; expected PEM, which begins with {begins}"
+        ));
+    }
+    Certificate::from_pem(&pem).map_err(|e| format!("holds what is no certificate: {}", chain(&e)))
 }
 
 /// Reads a password: the file without the end of its last line.

@@ -10,8 +10,8 @@ mod user;
 pub use command::{CommandExecutor, Surroundings};
 pub use http::HttpExecutor;
 pub(crate) use http::client as http_client;
-pub(crate) use mail::message_id;
 pub use mail::{MailExecutor, MailOptions, Relay, SmtpTls, TIMEOUT_DEFAULT as MAIL_TIMEOUT_DEFAULT};
+pub(crate) use mail::{certificates, message_id};
 pub use sample::SampleExecutor;
 
 use super::output::OutputWriter;

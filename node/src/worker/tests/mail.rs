@@ -2,8 +2,10 @@ use super::*;
 use crate::worker::attempt::Finished;
 use crate::worker::stop::{Cause, Stopper};
 use crate::worker::tests::{Bench, job};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use sched_core::run::Verdict;
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
@@ -30,15 +32,66 @@ async fn relay(manner: Manner) -> (Relay, JoinHandle<Vec<String>>) {
         host: "127.0.0.1".into(),
         port,
         tls: SmtpTls::None,
+        ca: None,
+        login: None,
+    };
+    (relay, served)
+}
+
+/// Like [`relay`], with TLS from the first byte or after STARTTLS, under a certificate of the authority in `tests/tls`.
+async fn guarded_relay(tls: SmtpTls) -> (Relay, JoinHandle<Vec<String>>) {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let chain = CertificateDer::pem_slice_iter(include_bytes!("tls/relay.pem"));
+    let key = PrivateKeyDer::from_pem_slice(include_bytes!("tls/relay.key")).unwrap();
+    let config = rustls::ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(chain.collect::<Result<_, _>>().unwrap(), key)
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let served = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        if tls == SmtpTls::StartTls {
+            let mut plain = BufReader::new(&mut stream);
+            plain.write_all(b"220 relay.test ESMTP\r\n").await.unwrap();
+            let mut line = String::new();
+            for (begins, answer) in [
+                ("EHLO", "250-relay.test\r\n250 STARTTLS\r\n"),
+                ("STARTTLS", "220 go on\r\n"),
+            ] {
+                line.clear();
+                plain.read_line(&mut line).await.unwrap();
+                assert!(line.starts_with(begins), "{line:?} is told in the clear");
+                plain.write_all(answer.as_bytes()).await.unwrap();
+            }
+        }
+        match acceptor.accept(stream).await {
+            Ok(stream) => converse(stream, WELL, tls == SmtpTls::Tls).await,
+            // The other side does not trust the certificate.
+            Err(_) => Vec::new(),
+        }
+    });
+    let relay = Relay {
+        host: "127.0.0.1".into(),
+        port,
+        tls,
+        ca: Some(concat!(env!("CARGO_MANIFEST_DIR"), "/src/worker/tests/tls/authority.pem").into()),
         login: None,
     };
     (relay, served)
 }
 
 async fn serve(stream: TcpStream, manner: Manner) -> Vec<String> {
+    converse(stream, manner, true).await
+}
+
+async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin, manner: Manner, greets: bool) -> Vec<String> {
     let mut stream = BufReader::new(stream);
     let (mut told, mut in_data) = (Vec::new(), false);
-    stream.write_all(b"220 relay.test ESMTP\r\n").await.unwrap();
+    if greets {
+        stream.write_all(b"220 relay.test ESMTP\r\n").await.unwrap();
+    }
     let mut line = String::new();
     loop {
         line.clear();
@@ -256,4 +309,40 @@ async fn the_default_sender_and_the_password_file_are_used() {
     assert!(told.contains(&"MAIL FROM:<sched@example.org>".to_owned()), "{told:#?}");
     // Base 64 of a zero byte, `u`, a zero byte and `secret`.
     assert!(told.contains(&"AUTH PLAIN AHUAc2VjcmV0".to_owned()), "{told:#?}");
+}
+
+#[tokio::test]
+async fn a_mail_goes_through_tls_to_a_relay_whose_authority_is_named() {
+    for tls in [SmtpTls::StartTls, SmtpTls::Tls] {
+        let (relay, served) = guarded_relay(tls).await;
+        let finished = run(options(relay), mail()).await;
+        assert_eq!(finished.result.verdict, Verdict::Success, "{tls:?}");
+        let told = served.await.unwrap();
+        for line in [
+            "MAIL FROM:<ops@example.org>",
+            "Message-ID: <run-7-3@c0ffee.sched.invalid>",
+        ] {
+            assert!(told.iter().any(|told| told == line), "{line:?} is not among {told:#?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_told_to_a_relay_that_cannot_be_trusted() {
+    for (ca, host) in [(false, "127.0.0.1"), (true, "localhost")] {
+        let (relay, served) = guarded_relay(SmtpTls::StartTls).await;
+        let distrusted = Relay {
+            ca: relay.ca.filter(|_| ca),
+            // Its certificate is not for this name.
+            host: host.into(),
+            ..relay
+        };
+        let finished = run(options(distrusted), mail()).await;
+        assert!(
+            reason(&finished).contains("certificate"),
+            "{:?}",
+            finished.result.verdict
+        );
+        assert_eq!(served.await.unwrap(), Vec::<String>::new());
+    }
 }
