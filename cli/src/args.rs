@@ -1,7 +1,9 @@
 //! The command line as it is parsed; the texts here are its help.
 
+mod definitions;
 mod members;
 
+pub(crate) use definitions::{Config, ConfigWhat, DeleteHistory, EndedWord, Update};
 pub(crate) use members::{ClusterVerb, Replace};
 
 use crate::input::{ActionInput, PolicyInput, ScheduleInput, pair};
@@ -101,6 +103,8 @@ pub(crate) enum Verb {
     Dequeue(Dequeue),
     /// Give a task a new start
     Move(MoveTask),
+    /// Change a task's definition
+    Update(Box<Update>),
     /// Run a task now
     Run(RunNow),
     /// Give failed or cancelled runs a new round of tries
@@ -123,6 +127,8 @@ pub(crate) enum Verb {
     List(List),
     /// List runs, newest first
     Runs(ListRuns),
+    /// Delete ended runs and ledger lines of a task
+    DeleteHistory(DeleteHistory),
     /// Show the output of a run
     Logs(Logs),
     /// Wait until a task or a run has ended
@@ -139,6 +145,8 @@ pub(crate) enum Verb {
     Shutdown(Shutdown),
     /// Start the scheduler again
     Start(StartAgain),
+    /// Show and change the settings of the cluster
+    Config(Config),
     /// Look for what is wrong
     Check(Check),
     /// List the nodes
@@ -165,7 +173,7 @@ pub(crate) enum Verb {
         schedcli enqueue -f tasks.yaml"
 )]
 pub(crate) struct Enqueue {
-    /// Submit the tasks of a YAML or JSON file, - for standard input; a named task that is there already, and equal, is left alone
+    /// Submit the tasks of a YAML or JSON file, - for standard input; a named task that is there already is changed if it differs
     #[arg(long, short, value_name = "FILE", conflicts_with_all = ["when", "ScheduleInput", "ActionInput", "MailInput", "PolicyInput", "TaskFlags"])]
     pub(crate) file: Option<PathBuf>,
     /// Wait until the task has ended; exit with 1 when it failed

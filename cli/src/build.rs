@@ -1,16 +1,12 @@
 //! From what people wrote to a task: every field read, every contradiction named by the field it stands in.
 
-use crate::input::{
-    ActionInput, DeliveryWord, DstWord, EndingWord, MailInput, OverlapWord, PolicyInput, ScheduleInput,
-};
-use crate::notify;
+mod policy;
+
+use crate::input::{ActionInput, DstWord, EndingWord, MailInput, ScheduleInput};
 use crate::when;
 use jiff::tz::TimeZone;
 use sched_core::schedule::{DstPolicy, Recurrence, Schedule, Zones, parse_duration};
-use sched_core::task::{
-    Action, Bounds, Delivery, Ending, Group, Jitter, Missed, Notify, Overlap, Placement, Policy, ProcessLimits,
-    Retention, TaskRef, Tries,
-};
+use sched_core::task::{Action, Bounds, Ending, Jitter, ProcessLimits, TaskRef};
 use sched_core::{TaskId, Timestamp};
 use sched_proto::convert::from_wire::next_whole_second;
 use sched_proto::limits::HTTP_TIMEOUT_MS_DEFAULT;
@@ -64,8 +60,23 @@ pub(crate) struct Builder<'a> {
     pub(crate) namespace: &'a str,
 }
 
-/// Schedules that a bound on occurrences makes sense with.
-const RECURRING: [&str; 3] = ["every", "cron", "rrule"];
+/// Forms of a schedule that stand in a field; without any, it is `now`.
+pub(crate) const FORMS: [&str; 7] = ["at", "in", "every", "cron", "rrule", "manual", "after"];
+
+/// Returns the forms that a field makes sense with; nothing for a form itself.
+pub(crate) fn forms_of(field: &str) -> Option<&'static [&'static str]> {
+    Some(match field {
+        "anchor" => &["every"],
+        "dtstart" | "rdate" | "exdate" => &["rrule"],
+        "on" => &["after"],
+        "not_before" | "until" | "count" | "jitter" => &["every", "cron", "rrule"],
+        "expires" => &["at", "in", "after", "now"],
+        "tz" => &["cron", "rrule", "at", "every"],
+        "dst" => &["cron", "rrule"],
+        "before" => &["at"],
+        _ => return None,
+    })
+}
 
 /// A schedule, and whether its dtstart is only a stand-in for the moment of acceptance.
 pub(crate) struct BuiltSchedule {
@@ -183,21 +194,24 @@ impl Builder<'_> {
 
     /// Refuses what would be silently ignored.
     fn check_companions(&self, input: &ScheduleInput, form: &str) -> Result<(), Problem> {
-        let companions = [
-            ("anchor", input.anchor.is_some(), &["every"][..]),
-            ("dtstart", input.dtstart.is_some(), &["rrule"]),
-            ("rdate", !input.rdate.is_empty(), &["rrule"]),
-            ("exdate", !input.exdate.is_empty(), &["rrule"]),
-            ("on", input.on.is_some(), &["after"]),
-            ("not_before", input.not_before.is_some(), &RECURRING),
-            ("until", input.until.is_some(), &RECURRING),
-            ("count", input.count.is_some(), &RECURRING),
-            ("jitter", input.jitter.is_some(), &RECURRING),
-            ("expires", input.expires.is_some(), &["at", "in", "after", "now"]),
-            ("tz", input.tz.is_some(), &["cron", "rrule", "at", "every"]),
-            ("dst", input.dst.is_some(), &["cron", "rrule"]),
-            ("before", input.before.is_some(), &["at"]),
+        let given = [
+            ("anchor", input.anchor.is_some()),
+            ("dtstart", input.dtstart.is_some()),
+            ("rdate", !input.rdate.is_empty()),
+            ("exdate", !input.exdate.is_empty()),
+            ("on", input.on.is_some()),
+            ("not_before", input.not_before.is_some()),
+            ("until", input.until.is_some()),
+            ("count", input.count.is_some()),
+            ("jitter", input.jitter.is_some()),
+            ("expires", input.expires.is_some()),
+            ("tz", input.tz.is_some()),
+            ("dst", input.dst.is_some()),
+            ("before", input.before.is_some()),
         ];
+        let companions = given
+            .into_iter()
+            .map(|(field, is_given)| (field, is_given, forms_of(field).unwrap_or_default()));
         for (field, is_given, forms) in companions {
             if is_given && !forms.contains(&form) {
                 let named = forms.iter().filter(|form| **form != "now");
@@ -316,6 +330,7 @@ impl Builder<'_> {
             ("http_status", !input.http_status.is_empty(), "http"),
             ("http_timeout", input.http_timeout.is_some(), "http"),
             ("expect", input.expect.is_some(), "http"),
+            ("expect_header", !input.expect_header.is_empty(), "http"),
             ("mail_cc", !input.mail.cc.is_empty(), "mail_to"),
             ("mail_from", input.mail.from.is_some(), "mail_to"),
             ("mail_subject", input.mail.subject.is_some(), "mail_to"),
@@ -415,7 +430,9 @@ impl Builder<'_> {
             Some((name, value)) if !name.trim().is_empty() => Ok((name.trim().to_owned(), value.trim().to_owned())),
             _ => Err(self.problem("action", "header", format!("{header:?} is not \"Name: value\""))),
         });
+        let expected = input.expect_header.iter().map(|text| self.expected_header(text));
         Ok(Action::Http {
+            expect_headers: expected.collect::<Result<_, _>>()?,
             method: method.to_ascii_uppercase(),
             url: url.trim().to_owned(),
             headers: headers.collect::<Result<_, _>>()?,
@@ -433,6 +450,20 @@ impl Builder<'_> {
                 None => None,
             },
         })
+    }
+
+    /// Reads a name and an expression for its value.
+    fn expected_header(&self, text: &str) -> Result<(String, String), Problem> {
+        let problem = |what: String| self.problem("action", "expect_header", what);
+        match text.split_once(':') {
+            Some((name, regex)) if !name.trim().is_empty() => {
+                sched_proto::pattern::pattern(regex.trim()).map_err(problem)?;
+                Ok((name.trim().to_owned(), regex.trim().to_owned()))
+            }
+            _ => Err(problem(format!(
+                "{text:?} is not \"Name: regular expression\"; expected for example Content-Type: json"
+            ))),
+        }
     }
 
     fn mail(&self, input: &MailInput) -> Result<Action, Problem> {
@@ -465,115 +496,6 @@ impl Builder<'_> {
             duration_ms: duration.trim().parse().map_err(|_| bad())?,
             payload: Vec::new(),
         })
-    }
-
-    /// Reads the policies; what is absent gets its default.
-    pub(crate) fn policy(&self, input: &PolicyInput) -> Result<Policy, Problem> {
-        let default = Policy::default();
-        let duration = |field: &str, text: &Option<String>, default: u64| match text {
-            Some(text) => self.duration("policy", field, text),
-            None => Ok(default),
-        };
-        let kept = duration("keep_for", &input.keep_for, default.retention.finished_age_ms_max)?;
-        Ok(Policy {
-            grace_ms: duration("grace", &input.grace, default.grace_ms)?,
-            missed: self.missed(input.missed.as_deref())?,
-            overlap: match input.overlap {
-                None => default.overlap,
-                Some(OverlapWord::Allow) => Overlap::Allow,
-                Some(OverlapWord::Skip) => Overlap::Skip,
-                Some(OverlapWord::QueueOne) => Overlap::QueueOne,
-                Some(OverlapWord::QueueAll) => Overlap::QueueAll,
-                Some(OverlapWord::Replace) => Overlap::Replace,
-            },
-            tries: Tries {
-                max: input.tries.unwrap_or(default.tries.max),
-                delay_ms: duration("retry_delay", &input.retry_delay, default.tries.delay_ms)?,
-                factor_percent: self.factor(input.retry_factor, default.tries.factor_percent)?,
-                delay_ms_max: duration("retry_delay_max", &input.retry_delay_max, default.tries.delay_ms_max)?,
-            },
-            delivery: match input.delivery {
-                None => None,
-                Some(DeliveryWord::AtLeastOnce) => Some(Delivery::AtLeastOnce),
-                Some(DeliveryWord::AtMostOnce) => Some(Delivery::AtMostOnce),
-            },
-            time_limit_ms: match &input.time_limit {
-                Some(text) => Some(self.duration("policy", "time_limit", text)?),
-                None => None,
-            },
-            priority: input.priority.unwrap_or(default.priority),
-            retention: Retention {
-                finished_max: input.keep_finished.unwrap_or(default.retention.finished_max),
-                failed_max: input.keep_failed.unwrap_or(default.retention.failed_max),
-                finished_age_ms_max: kept,
-                failed_age_ms_max: duration("keep_failed_for", &input.keep_failed_for, kept)?,
-            },
-            group: input.group.as_deref().map(|text| self.group(text)).transpose()?,
-            placement: Placement {
-                require: self.labels("require", &input.require)?,
-                prefer: self.labels("prefer", &input.prefer)?,
-            },
-            notify: input
-                .notify
-                .iter()
-                .map(|text| self.notify(text))
-                .collect::<Result<_, _>>()?,
-        })
-    }
-
-    fn notify(&self, text: &str) -> Result<Notify, Problem> {
-        notify::read(text).ok_or_else(|| self.problem("policy", "notify", notify::expected(text)))
-    }
-
-    fn group(&self, text: &str) -> Result<Group, Problem> {
-        let parts = text
-            .rsplit_once(':')
-            .and_then(|(name, limit)| Some((name, limit.trim().parse().ok()?)));
-        match parts {
-            Some((name, limit)) => Ok(Group {
-                name: name.to_owned(),
-                limit,
-            }),
-            None => Err(self.problem(
-                "policy",
-                "group",
-                format!("{text:?} is not NAME:LIMIT, for example reports:2"),
-            )),
-        }
-    }
-
-    fn labels(&self, field: &str, pairs: &[(String, String)]) -> Result<BTreeMap<String, String>, Problem> {
-        let mut labels = BTreeMap::new();
-        for (label, value) in pairs {
-            if labels.insert(label.clone(), value.clone()).is_some() {
-                return Err(self.problem("policy", field, format!("{label:?} is given twice")));
-            }
-        }
-        Ok(labels)
-    }
-
-    fn missed(&self, text: Option<&str>) -> Result<Missed, Problem> {
-        let Some(text) = text else {
-            return Ok(Missed::default());
-        };
-        let max = || text.strip_prefix("all:")?.trim().parse().ok();
-        match text {
-            "skip" => Ok(Missed::Skip),
-            "latest" => Ok(Missed::Latest),
-            _ => match max() {
-                Some(max) => Ok(Missed::All { max }),
-                None => Err(self.problem("policy", "missed", format!("{text:?} is not skip, latest or all:N"))),
-            },
-        }
-    }
-
-    fn factor(&self, factor: Option<f64>, default: u32) -> Result<u32, Problem> {
-        match factor {
-            None => Ok(default),
-            // Within these bounds the cast is exact to the hundredth.
-            Some(factor) if (1.0..=100.0).contains(&factor) => Ok((factor * 100.0).round() as u32),
-            Some(factor) => Err(self.problem("policy", "retry_factor", format!("{factor} is not within 1 to 100"))),
-        }
     }
 }
 

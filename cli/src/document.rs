@@ -10,7 +10,7 @@ use crate::input::{
 };
 use sched_client::Submission;
 use sched_core::schedule::{DstPolicy, Schedule, Zones, format_duration};
-use sched_core::task::{Action, Bounds, Delivery, Ending, Missed, Overlap, Policy, TaskRef, TaskSpec};
+use sched_core::task::{Action, Bounds, Delivery, Ending, Overlap, Policy, PolicyField, TaskRef, TaskSpec};
 use sched_core::{Timestamp, validate};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
@@ -310,6 +310,7 @@ fn action_of(action: &Action) -> ActionInput {
             success_statuses,
             timeout_ms,
             expect,
+            expect_headers,
         } => {
             input.http = Some(format!("{method} {url}"));
             input.header = headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
@@ -317,6 +318,10 @@ fn action_of(action: &Action) -> ActionInput {
             input.http_status = success_statuses.clone();
             input.http_timeout = Some(format_duration(*timeout_ms));
             input.expect = expect.clone();
+            input.expect_header = expect_headers
+                .iter()
+                .map(|(name, regex)| format!("{name}: {regex}"))
+                .collect();
         }
         Action::Sample {
             succeed, duration_ms, ..
@@ -347,10 +352,11 @@ fn action_of(action: &Action) -> ActionInput {
     input
 }
 
-/// Writes out only what is not the default: the rest would hide it.
+/// Writes out what is stated and what is not as built in: the rest would hide it.
 fn policy_of(policy: &Policy) -> PolicyInput {
-    let default = Policy::default();
-    let duration = |ms: u64, default: u64| (ms != default).then(|| format_duration(ms));
+    let built_in = Policy::default();
+    let says = |field: PolicyField| policy.stated.contains(field) || !policy.has_same(field, &built_in);
+    let text = |field: PolicyField| says(field).then(|| policy.text_of(field));
     let overlap = match policy.overlap {
         Overlap::Allow => OverlapWord::Allow,
         Overlap::Skip => OverlapWord::Skip,
@@ -358,31 +364,27 @@ fn policy_of(policy: &Policy) -> PolicyInput {
         Overlap::QueueAll => OverlapWord::QueueAll,
         Overlap::Replace => OverlapWord::Replace,
     };
-    let missed = match policy.missed {
-        Missed::Skip => "skip".to_owned(),
-        Missed::Latest => "latest".to_owned(),
-        Missed::All { max } => format!("all:{max}"),
-    };
     let (tries, kept) = (&policy.tries, &policy.retention);
+    let follows =
+        !policy.stated.contains(PolicyField::KeepFailedFor) && kept.failed_age_ms_max == kept.finished_age_ms_max;
     PolicyInput {
-        overlap: (policy.overlap != default.overlap).then_some(overlap),
-        missed: (policy.missed != default.missed).then_some(missed),
-        grace: duration(policy.grace_ms, default.grace_ms),
-        tries: (tries.max != default.tries.max).then_some(tries.max),
-        retry_delay: duration(tries.delay_ms, default.tries.delay_ms),
-        retry_factor: (tries.factor_percent != default.tries.factor_percent)
-            .then(|| f64::from(tries.factor_percent) / 100.0),
-        retry_delay_max: duration(tries.delay_ms_max, default.tries.delay_ms_max),
+        overlap: says(PolicyField::Overlap).then_some(overlap),
+        missed: text(PolicyField::Missed),
+        grace: text(PolicyField::Grace),
+        tries: says(PolicyField::Tries).then_some(tries.max),
+        retry_delay: text(PolicyField::RetryDelay),
+        retry_factor: says(PolicyField::RetryFactor).then(|| f64::from(tries.factor_percent) / 100.0),
+        retry_delay_max: text(PolicyField::RetryDelayMax),
         delivery: policy.delivery.map(|delivery| match delivery {
             Delivery::AtLeastOnce => DeliveryWord::AtLeastOnce,
             Delivery::AtMostOnce => DeliveryWord::AtMostOnce,
         }),
-        time_limit: policy.time_limit_ms.map(format_duration),
-        priority: (policy.priority != default.priority).then_some(policy.priority),
-        keep_finished: (kept.finished_max != default.retention.finished_max).then_some(kept.finished_max),
-        keep_failed: (kept.failed_max != default.retention.failed_max).then_some(kept.failed_max),
-        keep_for: duration(kept.finished_age_ms_max, default.retention.finished_age_ms_max),
-        keep_failed_for: duration(kept.failed_age_ms_max, kept.finished_age_ms_max),
+        time_limit: text(PolicyField::TimeLimit),
+        priority: says(PolicyField::Priority).then_some(policy.priority),
+        keep_finished: says(PolicyField::KeepFinished).then_some(kept.finished_max),
+        keep_failed: says(PolicyField::KeepFailed).then_some(kept.failed_max),
+        keep_for: text(PolicyField::KeepFor),
+        keep_failed_for: text(PolicyField::KeepFailedFor).filter(|_| !follows),
         group: policy
             .group
             .as_ref()

@@ -186,6 +186,10 @@ pub(crate) struct ActionInput {
     #[arg(long, value_name = "RE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) expect: Option<String>,
+    /// A header that a successful answer must have, and a regular expression for its value: "Content-Type: json"; may be repeated
+    #[arg(long, value_name = "H")]
+    #[serde(deserialize_with = "one_or_many", skip_serializing_if = "Vec::is_empty")]
+    pub(crate) expect_header: Vec<String>,
     /// Sleep MS milliseconds, then succeed or fail: ok, fail, ok,500
     #[arg(long, value_name = "ok|fail[,MS]")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -230,7 +234,7 @@ impl MailInput {
 
 /// How its runs are treated.
 #[derive(Args, Serialize, Deserialize, Clone, PartialEq, Debug, Default)]
-#[command(next_help_heading = "Policies")]
+#[command(next_help_heading = "Policies (defaults as built in; a cluster may have others: schedcli config list)")]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct PolicyInput {
     /// An occurrence that comes due while a run of the task is alive [default: skip]
@@ -265,7 +269,7 @@ pub(crate) struct PolicyInput {
     #[arg(long, value_enum, value_name = "POLICY")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) delivery: Option<DeliveryWord>,
-    /// Longest run; after it the whole process tree is killed [default: none]
+    /// Longest run; after it the whole process tree is killed; none says that there is no limit [default: none]
     #[arg(long, value_name = "D")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) time_limit: Option<String>,

@@ -6,6 +6,7 @@
 
 mod args;
 mod build;
+mod change;
 mod document;
 mod error;
 mod input;

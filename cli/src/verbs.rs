@@ -2,11 +2,13 @@
 
 mod apply;
 mod cluster;
+mod config;
 mod enqueue;
 mod members;
 mod next;
 mod runs;
 mod tasks;
+mod update;
 
 use crate::args::{Cli, ENDPOINT, ENDPOINT_VARIABLE, Global, Paging, Verb};
 use crate::build::{Builder, Origin};
@@ -18,6 +20,7 @@ use sched_core::ids::{RunId, TaskId};
 use sched_core::schedule::{Zones as _, parse_duration};
 use sched_core::task::TaskRef;
 use std::future::Future;
+use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::time::Duration;
 
 /// Entries of one page that is asked of the cluster.
@@ -65,6 +68,7 @@ async fn with_cluster(global: Global, verb: Verb) -> Result<(), CliError> {
         Verb::Enqueue(enqueue) => enqueue::enqueue(&cluster, *enqueue).await,
         Verb::Dequeue(dequeue) => tasks::dequeue(&cluster, &dequeue).await,
         Verb::Move(to) => tasks::move_task(&cluster, &to).await,
+        Verb::Update(change) => update::update(&cluster, &change).await,
         Verb::Run(run) => runs::run(&cluster, &run).await,
         Verb::Retry(runs) => runs::retry(&cluster, &runs).await,
         Verb::Cancel(runs) => runs::cancel(&cluster, &runs).await,
@@ -75,6 +79,7 @@ async fn with_cluster(global: Global, verb: Verb) -> Result<(), CliError> {
         Verb::Get(get) => tasks::get(&cluster, &get).await,
         Verb::List(list) => tasks::list(&cluster, &list).await,
         Verb::Runs(list) => runs::list(&cluster, &list).await,
+        Verb::DeleteHistory(delete) => runs::delete_history(&cluster, &delete).await,
         Verb::Logs(logs) => runs::logs(&cluster, &logs).await,
         Verb::Wait(wait) => runs::wait(&cluster, &wait).await,
         Verb::Status(_) => cluster::status(&cluster).await,
@@ -82,6 +87,7 @@ async fn with_cluster(global: Global, verb: Verb) -> Result<(), CliError> {
         Verb::ClearSpool(clear) => cluster::clear_spool(&cluster, &clear).await,
         Verb::Shutdown(shutdown) => cluster::shutdown(&cluster, &shutdown).await,
         Verb::Start(_) => cluster::start(&cluster).await,
+        Verb::Config(config) => config::config(&cluster, &config).await,
         Verb::Check(_) => cluster::check(&cluster).await,
         Verb::Nodes(_) => cluster::nodes(&cluster).await,
         Verb::Cluster(verb) => members::change(&cluster, &verb, deadline).await,
@@ -94,6 +100,20 @@ fn completions(shell: clap_complete::Shell) -> Result<(), CliError> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut command, "schedcli", &mut script);
     output::write(&script)
+}
+
+/// Whether a person is at the terminal who can be asked.
+fn is_somebody_there() -> bool {
+    std::io::stdin().is_terminal()
+}
+
+/// Asks the person at the terminal.
+fn ask(question: &str) -> Result<bool, CliError> {
+    eprint!("{question} [y/N] ");
+    std::io::stderr().flush()?;
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer)?;
+    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
 }
 
 /// What a word names.

@@ -4,7 +4,7 @@ use crate::document::{TaskDocument, document_of};
 use crate::table::{Table, printable};
 use sched_client::v1;
 use sched_core::Timestamp;
-use sched_core::task::TaskSpec;
+use sched_core::task::{Policy, PolicyField, TaskSpec};
 use sched_proto::convert::from_wire;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -91,7 +91,7 @@ pub(crate) fn handles(handles: &[Handle]) -> String {
 pub(crate) struct Applied {
     #[serde(flatten)]
     pub(crate) task: Handle,
-    /// `created` or `unchanged`.
+    /// `created`, `updated` or `unchanged`.
     pub(crate) result: &'static str,
 }
 
@@ -249,6 +249,8 @@ pub(crate) struct TaskDetails {
     pub(crate) task: TaskView,
     /// As a document, to be edited and enqueued again.
     pub(crate) document: Option<TaskDocument>,
+    /// The policies that it does not state, as it got them from the cluster when it was accepted.
+    pub(crate) policy_defaults: BTreeMap<&'static str, String>,
     /// Newest first.
     pub(crate) ledger: Vec<LedgerView>,
 }
@@ -269,11 +271,23 @@ impl TaskDetails {
     pub(crate) fn new(reply: v1::GetTaskReply) -> Self {
         let task = reply.task.unwrap_or_default();
         Self {
-            document: spec_of(&task).as_ref().map(document_of),
+            policy_defaults: spec_of(&task).map(|spec| defaulted(&spec.policy)).unwrap_or_default(),
+            document: spec_of(&task).map(|mut spec| {
+                spec.policy = spec.policy.only_stated();
+                document_of(&spec)
+            }),
             task: TaskView::new(task),
             ledger: reply.ledger.into_iter().map(ledger_line).collect(),
         }
     }
+}
+
+fn defaulted(policy: &Policy) -> BTreeMap<&'static str, String> {
+    let fields = PolicyField::ALL.into_iter();
+    fields
+        .filter(|field| !policy.stated.contains(*field))
+        .map(|field| (field.as_str(), policy.text_of(field)))
+        .collect()
 }
 
 fn ledger_line(line: v1::LedgerLine) -> LedgerView {
@@ -571,5 +585,7 @@ pub(crate) fn run_details(details: &RunDetails) -> String {
 
 mod action;
 mod cluster;
+mod config;
 use action::action_line;
 pub(crate) use cluster::{CheckView, NodeView, SpoolView, StatusView, check, nodes, spool, status};
+pub(crate) use config::{SettingView, settings};

@@ -41,6 +41,8 @@ macro_rules! call {
     }};
 }
 
+mod definitions;
+
 impl Client {
     /// Returns a client of the cluster to which these addresses belong, with default [`Options`]. Nothing is sent yet:
     /// connections are made by the calls that need them.

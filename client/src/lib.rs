@@ -40,5 +40,5 @@ pub use client::Client;
 pub use error::{ClientError, Said};
 pub use logs::{LogStream, LogsOf};
 pub use pipeline::Pipeline;
-pub use request::{MoveTo, Page, RunFilter, Start, Submission, TaskFilter, Waited, task};
+pub use request::{Ended, MoveTo, Page, RunFilter, Start, Submission, TaskFilter, Update, Waited, task};
 pub use sched_proto::v1;

@@ -13,7 +13,8 @@ use std::time::SystemTime;
 
 use crate::error::ClientError;
 
-/// Returns a task in the namespace `default` with every policy at its default; the rest is set on the value.
+/// Returns a task in the namespace `default` that leaves every policy to the cluster's defaults; the rest is set on the value, and what
+/// is set to another value than the one built in is asked for. [`Policy::state`] asks for just any value.
 pub fn task(schedule: Schedule, action: Action) -> TaskSpec {
     TaskSpec {
         namespace: "default".to_owned(),
@@ -60,20 +61,64 @@ impl Submission {
             Some(key) => caller_key(&self.spec.namespace, key)?,
             None => fresh_key(),
         };
-        let mut task = to_wire::task_spec(&self.spec);
-        if self.starts_when_accepted
-            && let Some(v1::Schedule {
-                form: Some(v1::schedule::Form::Rrule(rule)),
-            }) = &mut task.schedule
-        {
-            rule.dtstart_unix_ms = None;
-        }
         Ok(v1::SubmitRequest {
             request: Some(to_wire::request_key(&request)),
-            task: Some(task),
+            task: Some(on_wire(&self.spec, self.starts_when_accepted)),
             late_ok: self.late_ok,
         })
     }
+}
+
+/// Returns a task as it is asked for.
+fn on_wire(spec: &TaskSpec, starts_when_accepted: bool) -> v1::TaskSpec {
+    let mut task = to_wire::asked_task(spec);
+    if starts_when_accepted
+        && let Some(v1::Schedule {
+            form: Some(v1::schedule::Form::Rrule(rule)),
+        }) = &mut task.schedule
+    {
+        rule.dtstart_unix_ms = None;
+    }
+    task
+}
+
+/// Another definition for a task.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Update {
+    /// Which.
+    pub task: TaskRef,
+    /// Refused unless the task is at this generation: the one that its definition was read at.
+    pub generation: u64,
+    /// The whole definition. Who has read it and changed a part of it leaves to the cluster what was left to it before, with
+    /// [`Policy::only_stated`]; otherwise those policies count as stated.
+    pub spec: TaskSpec,
+    /// As in [`Submission::late_ok`], when the schedule is another.
+    pub late_ok: bool,
+    /// Rules begin where they began, and rules of a task that had none when the change is accepted, instead of at the dtstart in the task.
+    pub starts_when_accepted: bool,
+}
+
+impl Update {
+    /// Checks it and makes the message, without a request key.
+    pub(crate) fn to_wire(&self) -> Result<v1::UpdateRequest, ClientError> {
+        validate::task_spec(&self.spec)?;
+        Ok(v1::UpdateRequest {
+            request: None,
+            task: Some(to_wire::task_ref(&self.task)),
+            generation: self.generation,
+            spec: Some(on_wire(&self.spec, self.starts_when_accepted)),
+            late_ok: self.late_ok,
+        })
+    }
+}
+
+/// How a run has ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ended {
+    /// With success.
+    Finished,
+    /// In another way: failed, missed or cancelled.
+    Failed,
 }
 
 /// A new start for a task.

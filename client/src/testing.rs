@@ -42,6 +42,8 @@ pub struct State {
     pub spool: Vec<v1::SpoolOp>,
     /// Findings of a check.
     pub findings: Vec<v1::Finding>,
+    /// The settings.
+    pub config: sched_core::config::Config,
     /// What `Status` answers.
     pub status: v1::StatusReply,
     /// Calls that changed something, by name, in order; a repeat under a known key is not among them.
@@ -54,6 +56,7 @@ pub struct State {
     next_id: u64,
     addresses: Vec<SocketAddr>,
     faults: Vec<VecDeque<Fault>>,
+    faults_of_calls: Vec<(String, Fault)>,
 }
 
 /// Nodes on the loopback device. Dropping it stops them.
@@ -123,6 +126,11 @@ impl FakeCluster {
     /// Makes trouble: the next calls to this node end so, one after the other.
     pub fn fault(&self, node: usize, faults: impl IntoIterator<Item = Fault>) {
         self.state().faults[node].extend(faults);
+    }
+
+    /// Makes trouble of the next call of this name, at whatever node.
+    pub fn fault_at(&self, call: &str, fault: Fault) {
+        self.state().faults_of_calls.push((call.to_owned(), fault));
     }
 
     /// Lets another node lead.

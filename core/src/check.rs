@@ -122,8 +122,14 @@ fn counters_count_records(state: &State, findings: &mut Vec<String>) {
         .iter()
         .filter(|(id, status)| matches!(index_of_task(**id, status), Some(Key::Waiting(..))))
         .count() as u64;
+    let ended = state
+        .statuses
+        .iter()
+        .filter(|(id, status)| matches!(index_of_task(**id, status), Some(Key::EndedTask(..))))
+        .count() as u64;
     let meta = &state.meta;
     let counts = [
+        ("ended tasks", meta.ended_tasks, ended),
         ("tasks", meta.tasks, state.statuses.len() as u64),
         ("waiting", meta.waiting, waiting),
         ("ready", meta.ready, runs(|s| matches!(s, RunState::Ready))),

@@ -40,6 +40,8 @@ pub enum Kind {
     RequestExpiry = 12,
     /// [`crate::tables::GroupRoom`].
     GroupRoom = 13,
+    /// [`crate::config::Config`].
+    Config = 14,
     /// Consensus: a vote.
     Vote = 32,
     /// Consensus: a log entry's header and payload.

@@ -1,9 +1,12 @@
 //! What can be proposed, what is answered, and what is refused.
 
 mod call;
+mod spool;
 
 pub use call::{Call, Remembered};
+pub use spool::{SpoolAction, SpoolOp};
 
+use crate::config::{Config, Setting};
 use crate::ids::{NodeId, RequestKey, RunId, SessionId, TaskId, Token};
 use crate::run::RunResult;
 use crate::schedule::Schedule;
@@ -219,6 +222,33 @@ pub enum Command {
         /// All may run at once, instead of one after the other.
         at_once: bool,
     },
+    /// Gives a task another definition.
+    Update {
+        /// Which.
+        task: TaskRef,
+        /// Refused when the task has changed since its definition was read.
+        generation: u64,
+        /// The whole definition, with `in` already resolved to `at` and every policy filled in.
+        spec: Box<TaskSpec>,
+        /// The next run time under its schedule; absent when that stays as it is.
+        next: Option<NextRun>,
+    },
+    /// Changes settings of the cluster.
+    Configure {
+        /// What is set in it is set; the rest stays as it is.
+        set: Box<Config>,
+        /// These get the values that are built in.
+        unset: Vec<Setting>,
+    },
+    /// Deletes what is over of a task's history.
+    DeleteHistory {
+        /// Which.
+        task: TaskRef,
+        /// Numbers of ended runs; those that have not ended stay.
+        runs: Vec<u64>,
+        /// Ledger lines older than this go.
+        lines_before: Option<Timestamp>,
+    },
 }
 
 /// One operation of [`Command::Drain`].
@@ -269,75 +299,12 @@ pub struct AssignItem {
     pub session: SessionId,
 }
 
-/// An operation in the spool.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct SpoolOp {
-    /// When it was accepted, by leader time.
-    pub accepted_at: Timestamp,
-    /// Who asked.
-    pub principal: String,
-    /// What.
-    pub action: SpoolAction,
-}
-
-/// What an operation in the spool does.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub enum SpoolAction {
-    /// Queue this task, whose record exists.
-    Enqueue(TaskId),
-    /// Take it out.
-    Dequeue {
-        /// Which.
-        task: TaskId,
-        /// Cancel live runs.
-        kill: bool,
-    },
-    /// Give it a new start.
-    Move {
-        /// Which.
-        task: TaskId,
-        /// The schedule with its new start.
-        schedule: Schedule,
-    },
-    /// Run it once.
-    Trigger {
-        /// Which.
-        task: TaskId,
-        /// Given to the run.
-        params: Vec<(String, String)>,
-        /// The request that asked.
-        request: Option<RequestKey>,
-    },
-}
-
-impl SpoolAction {
-    /// Returns the task it is about.
-    pub fn task(&self) -> TaskId {
-        match self {
-            SpoolAction::Enqueue(task)
-            | SpoolAction::Dequeue { task, .. }
-            | SpoolAction::Move { task, .. }
-            | SpoolAction::Trigger { task, .. } => *task,
-        }
-    }
-
-    /// Returns the word used by API and command line.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            SpoolAction::Enqueue(_) => "enqueue",
-            SpoolAction::Dequeue { .. } => "dequeue",
-            SpoolAction::Move { .. } => "move",
-            SpoolAction::Trigger { .. } => "run",
-        }
-    }
-}
-
 /// The answer to a command that was carried out.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub enum Reply {
     /// Nothing to add.
     Done,
-    /// A task as it is after `Submit`, `Dequeue`, `Move`, `Pause`, `Resume`.
+    /// A task as it is after `Submit`, `Dequeue`, `Move`, `Pause`, `Resume`, `Update`.
     Task {
         /// Its number.
         id: TaskId,
@@ -387,6 +354,15 @@ pub enum Reply {
     },
     /// After `Backfill`: the runs it created, ready or held.
     Runs(Vec<RunId>),
+    /// After `Configure`: all settings as they are now.
+    Config(Box<Config>),
+    /// After `DeleteHistory`: what went.
+    History {
+        /// Runs.
+        runs: u64,
+        /// Ledger lines.
+        lines: u64,
+    },
 }
 
 /// A refusal: the same on every replica, and nothing was changed.

@@ -7,6 +7,7 @@ pub mod apply;
 pub mod check;
 pub mod codec;
 pub mod command;
+pub mod config;
 pub mod explain;
 pub mod hash;
 pub mod ids;

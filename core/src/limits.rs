@@ -36,6 +36,12 @@ pub const CALLER_KEYS_MAX: u64 = 1_000_000;
 pub const HELD_TOKENS_MAX: usize = 10_000;
 /// Slots one worker may offer.
 pub const WORKER_SLOTS_MAX: u32 = 10_000;
+/// Ended tasks kept in all, unless the cluster is told otherwise: at some kilobytes each, a few gigabytes on every node.
+pub const ENDED_TASKS_DEFAULT: u64 = 1_000_000;
+/// Ended runs of one task that one step deletes because they are more than it keeps: normally one, more only after its policy changed.
+pub const PRUNE_MAX: u32 = 64;
+/// Tasks that are looked at for a cycle when a task is made to wait for others.
+pub const CYCLE_SEARCH_MAX: usize = 1000;
 /// Losses of workers after which a run fails as `worker_lost`, so that a poisonous task cannot take down worker after worker.
 pub const LOSSES_MAX: u32 = 5;
 /// An occurrence that comes due while there is no leader is late, not missed, up to this age.
@@ -70,6 +76,8 @@ pub const MAIL_ADDRESS_BYTES_MAX: usize = 254;
 pub const MAIL_SUBJECT_BYTES_MAX: usize = 998;
 /// Longest regular expression for the body of an answer, in bytes.
 pub const EXPECT_BYTES_MAX: usize = 1024;
+/// Headers that one answer can be asked to have.
+pub const EXPECT_HEADERS_MAX: usize = 16;
 /// Longest name of a user: what the systems themselves allow.
 pub const USER_BYTES_MAX: usize = 32;
 /// Least address space that a process can be limited to, in bytes: below it not even a shell is loaded.

@@ -2,6 +2,7 @@
 
 use crate::hash::Fnv;
 use crate::ids::{RequestKey, RunId, SessionId, Token};
+use crate::limits;
 use crate::task::{Group, Placement};
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -139,6 +140,27 @@ pub struct RunResult {
     pub ended_at: Timestamp,
     /// Last bytes of the output, at most [`crate::limits::OUTPUT_TAIL_BYTES_MAX`].
     pub output_tail: Vec<u8>,
+}
+
+impl RunResult {
+    /// Cuts what is longer than its bound: the reason at its end, the output at its beginning.
+    #[must_use]
+    pub fn bounded(mut self) -> Self {
+        if let Verdict::Failure { reason } | Verdict::DelayMe { reason, .. } = &mut self.verdict {
+            reason.truncate(cut(reason).len());
+        }
+        let over = self.output_tail.len().saturating_sub(limits::OUTPUT_TAIL_BYTES_MAX);
+        self.output_tail.drain(..over);
+        self
+    }
+}
+
+/// Returns the beginning of a reason, as much of it as a record holds.
+pub fn cut(reason: &str) -> &str {
+    let end = (0..=limits::TEXT_BYTES_MAX.min(reason.len()))
+        .rev()
+        .find(|end| reason.is_char_boundary(*end));
+    &reason[..end.unwrap_or(0)]
 }
 
 /// The executor's answer as a value: what comes next.

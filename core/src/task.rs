@@ -1,7 +1,9 @@
 //! What is wanted: the definition of a task, and its run-time state beside it.
 
+mod field;
 mod notify;
 
+pub use field::{NONE, PolicyField, Stated};
 pub use notify::{Notify, NotifyOn, NotifyTo};
 
 use crate::ids::TaskId;
@@ -159,6 +161,8 @@ pub enum Action {
         timeout_ms: u64,
         /// A regular expression that the body of a successful answer must match somewhere.
         expect: Option<String>,
+        /// Headers that a successful answer must have: a name, and a regular expression that one of its values must match somewhere.
+        expect_headers: Vec<(String, String)>,
     },
     /// Sleeps, then succeeds or fails as told: for demos and tests.
     Sample {
@@ -383,6 +387,8 @@ pub struct Policy {
     pub placement: Placement,
     /// Who hears of its runs.
     pub notify: Vec<Notify>,
+    /// Which of them the task's owner has stated; the others have the defaults of the time when the task was accepted.
+    pub stated: Stated,
 }
 
 impl Default for Policy {
@@ -399,6 +405,7 @@ impl Default for Policy {
             group: None,
             placement: Placement::default(),
             notify: Vec::new(),
+            stated: Stated::default(),
         }
     }
 }

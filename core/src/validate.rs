@@ -202,6 +202,17 @@ fn duration(field: &str, ms: u64) -> Result<(), Reject> {
     Ok(())
 }
 
+/// Checks policies that are to be defaults. What is wrong is said without the field, which the caller knows by another name.
+///
+/// # Errors
+/// Says what would be accepted.
+pub fn policy_defaults(defaults: &Policy) -> Result<(), String> {
+    policy(defaults).map_err(|reject| match reject {
+        Reject::Invalid { problem, .. } => problem,
+        other => other.to_string(),
+    })
+}
+
 fn policy(policy: &Policy) -> Result<(), Reject> {
     duration("policy.grace_ms", policy.grace_ms)?;
     if let Missed::All { max } = policy.missed
@@ -234,7 +245,10 @@ fn policy(policy: &Policy) -> Result<(), Reject> {
         ));
     }
     if policy.time_limit_ms == Some(0) {
-        return Err(invalid("policy.time_limit_ms", "is 0; leave it out for no limit"));
+        return Err(invalid(
+            "policy.time_limit_ms",
+            "is 0; leave it out for no limit, or say none",
+        ));
     }
     duration("policy.time_limit_ms", policy.time_limit_ms.unwrap_or(0))?;
     if !(-100..=100).contains(&policy.priority) {

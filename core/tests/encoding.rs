@@ -10,13 +10,14 @@ use sched_core::codec::{Kind, decode, encode};
 use sched_core::command::{
     AssignItem, Call, DrainItem, FireItem, MissedRange, Remembered, Reply, SpoolAction, SpoolOp,
 };
+use sched_core::config::{Config, Setting};
 use sched_core::run::{Attempt, AttemptEnd, LedgerFact, LedgerLine, Occurrence, Run, RunResult, RunState, Verdict};
 use sched_core::schedule::{DstPolicy, Schedule};
 use sched_core::session::{Disposition, Session};
 use sched_core::tables::{GroupRoom, Meta};
 use sched_core::task::{
     Action, Bounds, Delivery, Ending, Group, Jitter, Missed, NextRun, Notify, NotifyOn, NotifyTo, Overlap, Pause,
-    Placement, Policy, ProcessLimits, ScheduleKind, Task, TaskRef, TaskSpec, TaskState, TaskStatus,
+    Placement, Policy, PolicyField, ProcessLimits, ScheduleKind, Task, TaskRef, TaskSpec, TaskState, TaskStatus,
 };
 use sched_core::{Command, Entry, Item, NodeId, RequestKey, RunId, SessionId, TaskId, Timestamp, Token};
 use serde::Serialize;
@@ -339,7 +340,31 @@ fn commands() -> Vec<Command> {
             tasks: vec![TaskId(1)],
             requests_until: t(9),
         },
+        Command::Update {
+            task: TaskRef::Id(TaskId(7)),
+            generation: 3,
+            spec: Box::new(spec()),
+            next: Some(NextRun::At(t(5))),
+        },
+        Command::Configure {
+            set: Box::new(config()),
+            unset: vec![Setting::KeepEndedTasks, Setting::Policy(PolicyField::Grace)],
+        },
+        Command::DeleteHistory {
+            task: TaskRef::Id(TaskId(7)),
+            runs: vec![1, 2],
+            lines_before: Some(t(4)),
+        },
     ]
+}
+
+fn config() -> Config {
+    let mut config = Config::default();
+    for (key, value) in [("tries", "3"), ("time_limit", "1h"), ("keep_ended_tasks", "10")] {
+        let setting = Setting::of(key).expect("known");
+        config.set(setting, value).expect("acceptable");
+    }
+    config
 }
 
 fn golden<T: Serialize + DeserializeOwned + PartialEq + Debug>(kind: Kind, value: &T) {
@@ -440,6 +465,7 @@ fn the_bytes_of_every_record_are_golden() {
         reason: "old".into(),
     };
     golden(Kind::LedgerLine, &LedgerLine { at: t(1), fact });
+    golden(Kind::Config, &config());
     golden(Kind::GroupRoom, &GroupRoom { taken: 2, blocked: 3 });
     golden(Kind::NameEntry, &TaskId(7));
     golden(Kind::WorkerEntry, &SESSION);

@@ -11,11 +11,12 @@
 use sched_core::apply::{Position, apply_entry, read_record};
 use sched_core::codec::{Kind, decode, encode};
 use sched_core::command::{AssignItem, DrainItem, FireItem, MissedRange};
+use sched_core::config::{Config, Setting};
 use sched_core::run::{Run, RunResult, Verdict};
 use sched_core::schedule::Schedule;
 use sched_core::tables::{Key, MemTables, Meta, Staged, Table, View, decode_run, decode_task, decode_u64};
 use sched_core::task::{
-    Action, Bounds, Delivery, Ending, Group, NextRun, Overlap, Policy, TaskRef, TaskSpec, TaskStatus, Tries,
+    Action, Bounds, Delivery, Ending, Group, NextRun, Overlap, Policy, TaskRef, TaskSpec, TaskStatus,
 };
 use sched_core::{Command, Entry, Item, Reply, RequestKey, RunId, SessionId, TaskId, Timestamp, Token};
 use std::collections::BTreeMap;
@@ -38,11 +39,8 @@ impl Rng {
         self.below(n) == 0
     }
     fn pick<T: Clone>(&mut self, from: &[T]) -> Option<T> {
-        if from.is_empty() {
-            None
-        } else {
-            Some(from[self.below(from.len() as u64) as usize].clone())
-        }
+        let index = self.below(from.len() as u64) as usize;
+        from.get(index).cloned()
     }
 }
 
@@ -123,22 +121,12 @@ impl World {
                 anchor: Timestamp::EPOCH,
             },
         };
-        let overlaps = [
-            Overlap::Allow,
-            Overlap::Skip,
-            Overlap::QueueOne,
-            Overlap::QueueAll,
-            Overlap::Replace,
-        ];
         let mut policy = Policy {
-            overlap: self.rng.pick(&overlaps).expect("not empty"),
+            overlap: self.rng.pick(&Overlap::ALL).expect("not empty"),
             ..Policy::default()
         };
-        policy.tries = Tries {
-            max: 1 + self.rng.below(3) as u32,
-            delay_ms: self.rng.below(800),
-            ..Tries::default()
-        };
+        policy.tries.max = 1 + self.rng.below(3) as u32;
+        policy.tries.delay_ms = self.rng.below(800);
         policy.retention.finished_max = self.rng.below(4) as u32;
         policy.retention.failed_max = self.rng.below(4) as u32;
         policy.retention.finished_age_ms_max = self.rng.below(6000);
@@ -332,8 +320,25 @@ impl World {
         Command::Drain { items }
     }
 
+    fn update(&mut self) -> Command {
+        Command::Update {
+            task: self.task_ref(),
+            generation: 1 + self.rng.below(4),
+            spec: Box::new(self.spec()),
+            next: self.rng.one_in(2).then(|| self.next_time()),
+        }
+    }
+
+    fn configure(&mut self) -> Command {
+        let mut set = Config::default();
+        let kept = if self.rng.one_in(2) { "3" } else { "1000" };
+        set.set(Setting::KeepEndedTasks, kept).expect("a number");
+        let (set, unset) = (Box::new(set), vec![Setting::KeepEndedTasks; self.rng.below(2) as usize]);
+        Command::Configure { set, unset }
+    }
+
     fn command(&mut self) -> Command {
-        match self.rng.below(36) {
+        match self.rng.below(40) {
             0..=5 => Command::Submit {
                 spec: Box::new(self.spec()),
                 first: self.next_time(),
@@ -428,6 +433,13 @@ impl World {
                     .map(|n| Timestamp::from_millis(n as i64))
                     .collect(),
                 at_once: self.rng.one_in(2),
+            },
+            34 | 35 => self.update(),
+            36 => self.configure(),
+            37 => Command::DeleteHistory {
+                task: self.task_ref(),
+                runs: (0..self.rng.below(6)).collect(),
+                lines_before: self.rng.one_in(2).then(|| self.time_ahead()),
             },
             _ => {
                 let tasks = self.tasks().iter().map(|(id, _)| *id).collect();

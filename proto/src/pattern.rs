@@ -1,6 +1,8 @@
 //! Regular expressions that tasks bring along: compiled the same way by who accepts them and by who uses them.
 
-use regex::bytes::{Regex, RegexBuilder};
+pub use regex::bytes::Regex;
+
+use regex::bytes::RegexBuilder;
 
 /// Memory of a compiled expression: a short text can ask for very much.
 const COMPILED_BYTES_MAX: usize = 1024 * 1024;

@@ -1,6 +1,6 @@
 use super::*;
 use crate::when::SystemZones;
-use sched_core::task::{Notify, NotifyOn, NotifyTo, Retention, Tries};
+use sched_core::task::{Missed, Notify, NotifyOn, NotifyTo, Retention, Tries};
 
 const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
@@ -148,9 +148,11 @@ fn every_field_of_a_document_reaches_the_task() {
                 },
             },
         ],
+        stated: spec.policy.stated,
         ..Policy::default()
     };
     assert_eq!(spec.policy, policy);
+    assert!(spec.policy.stated.iter().eq(PolicyField::ALL));
 }
 
 #[test]
@@ -159,7 +161,7 @@ fn a_task_written_as_a_document_is_read_as_the_same_task() {
         FULL,
         "action: {sample: 'fail,20'}",
         "schedule: {at: 2027-03-01T00:00:00Z}\naction: {sample: ok}",
-        "schedule: {in: 90s}\naction: {http: 'post http://localhost/x', header: 'A: b', body: x, http_status: [200, 404], http_timeout: 5s, expect: 'ok|done'}",
+        "schedule: {in: 90s}\naction: {http: 'post http://localhost/x', header: 'A: b', body: x, http_status: [200, 404], http_timeout: 5s, expect: 'ok|done', expect_header: ['A: ^b$', 'C-D: e']}",
         "schedule: {every: 5m, anchor: 2027-03-01T00:00:00Z}\naction: {sample: ok}",
         "schedule: {cron: 0 9 * * 1-5, tz: Europe/Zurich}\naction: {sample: ok}\npolicy: {missed: skip}",
         "schedule: {at: 2027-03-01T00:00:00Z, before: 15m}\naction: {mail: {to: a@x.org, cc: [b@x.org], from: c@x.org, subject: s, text: t}}",
@@ -167,6 +169,7 @@ fn a_task_written_as_a_document_is_read_as_the_same_task() {
         "schedule: {manual: true}\naction: {command: ls}",
         "schedule: {after: [42, fetch], on: failure, expires: 2027-03-01T00:00:00Z}\naction: {sample: ok}",
         "schedule: {every: 5m, not_before: 2027-01-01T00:00:00Z, until: 2027-03-01T00:00:00Z, count: 9, jitter: 30s}\naction: {sample: ok}",
+        "action: {sample: ok}\npolicy: {tries: 1, time_limit: none, keep_for: 7d, priority: 0}",
         "action: {sample: ok}\npolicy: {group: 'reports:2', require: {gpu: 'yes'}, prefer: {zone: x, disk: ssd}}",
     ] {
         let text = text.replace("{command: ls}", "{command: [ls]}");

@@ -1,18 +1,19 @@
-//! `enqueue -f`: the tasks of a file. A named task that is there already, and equal, is left alone, so that a file can be applied
-//! again and again; one that differs is refused, because a running schedule is not changed behind its owner's back.
+//! `enqueue -f`: the tasks of a file. A named task that is there already is left alone when it is equal, and changed when it differs, so
+//! that a file can be edited and applied again and again. What a file leaves to the cluster's defaults is no difference, whatever those
+//! are by now.
 
-use super::{Cluster, runs};
+use super::{Cluster, runs, update};
 use crate::document::{self, Context, FILE_BYTES_MAX};
 use crate::error::{CliError, REFUSED};
 use crate::view::{self, Applied, Handle};
 use crate::{output, when};
 use futures::StreamExt as _;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use sched_client::{ClientError, Submission, v1};
+use sched_client::{ClientError, Submission, Update, v1};
 use sched_core::Timestamp;
 use sched_core::ids::TaskId;
 use sched_core::schedule::Schedule;
-use sched_core::task::{TaskRef, TaskSpec};
+use sched_core::task::{Bounds, TaskRef, TaskSpec};
 use std::io::Read as _;
 use std::path::Path;
 
@@ -20,6 +21,8 @@ use std::path::Path;
 const PROGRESS_FROM: usize = 100;
 /// So many refusals are told one by one; the rest is counted.
 const REFUSALS_TOLD_MAX: usize = 20;
+/// How often a task is read again because it changed in between.
+const CONFLICTS_MAX: usize = 5;
 /// How far the leader's clock may have moved between computing a relative start and accepting the task.
 const RESOLVED_WITHIN_MS: i64 = 60_000;
 
@@ -151,16 +154,38 @@ async fn settle(
     let Some(id) = failure.existing_task else {
         return Err(ClientError::Refused(failure));
     };
+    for attempt in 1.. {
+        match change(cluster, submission, id).await {
+            // It has changed since it was read.
+            Err(error) if attempt < CONFLICTS_MAX && update::is_conflict(&error) => {}
+            Err(ClientError::Refused(refused)) if refused.kind() == v1::FailureKind::WrongState => {
+                failure.message = format!("the name is taken by another definition: {}", refused.message);
+                return Err(ClientError::Refused(failure));
+            }
+            outcome => return outcome,
+        }
+    }
+    Err(ClientError::Refused(failure))
+}
+
+/// Gives the task that has the name the definition that is wanted, unless it has it.
+async fn change(cluster: &Cluster, submission: &Submission, id: u64) -> Result<Applied, ClientError> {
     let existing = cluster
         .client
         .task(&TaskRef::Id(TaskId(id)))
         .await?
         .task
         .unwrap_or_default();
-    let different = match view::spec_of(&existing) {
-        Some(spec) => differences(submission, &spec, Timestamp::from_millis(existing.created_at_unix_ms)),
-        None => vec!["its form, which this release does not know"],
+    let accepted_at = Timestamp::from_millis(existing.created_at_unix_ms);
+    let Some(stored) = view::spec_of(&existing) else {
+        let problem = format!("task {id} has a form that this release does not know; it cannot change it");
+        return Err(ClientError::Invalid(sched_core::Reject::Invalid {
+            field: "task".to_owned(),
+            problem,
+        }));
     };
+    let generation = existing.generation;
+    let different = differences(submission, &stored, accepted_at);
     if different.is_empty() {
         let view = view::TaskView::new(existing);
         let task = Handle {
@@ -174,34 +199,53 @@ async fn settle(
             result: "unchanged",
         });
     }
-    failure.message = format!(
-        "task {id} has this name and differs in {}; dequeue it first, or use another name",
-        different.join(", ")
-    );
-    Err(ClientError::Refused(failure))
+    let mut spec = submission.spec.clone();
+    if !different.contains(&"schedule") {
+        // As it was resolved when it was accepted: a delay does not begin anew.
+        spec.schedule = stored.schedule;
+    }
+    let update = Update {
+        task: TaskRef::Id(TaskId(id)),
+        generation,
+        spec,
+        late_ok: submission.late_ok,
+        starts_when_accepted: submission.starts_when_accepted,
+    };
+    Ok(Applied {
+        task: Handle::from(cluster.client.update(update, None).await?),
+        result: "updated",
+    })
 }
 
 /// Returns the parts in which a task differs from what is wanted.
 fn differences(wanted: &Submission, stored: &TaskSpec, accepted_at: Timestamp) -> Vec<&'static str> {
     let spec = &wanted.spec;
-    let mut policy = spec.policy.clone();
-    if wanted.late_ok {
-        // The leader has widened it to cover the instant.
-        policy.grace_ms = policy.grace_ms.max(stored.policy.grace_ms);
-    }
     let parts = [
         ("labels", spec.labels == stored.labels),
         ("owner", spec.owner == stored.owner),
         ("description", spec.description == stored.description),
         ("schedule", is_same_schedule(wanted, &stored.schedule, accepted_at)),
         ("action", spec.action == stored.action),
-        ("policy", policy == stored.policy),
+        ("policy", spec.policy.asks_like(&stored.policy)),
+        ("bounds", is_same_bounds(&spec.bounds, &stored.bounds)),
     ];
     parts
         .iter()
         .filter(|(_, is_same)| !is_same)
         .map(|(part, _)| *part)
         .collect()
+}
+
+/// Whether both bound occurrences alike; the seed of the jitter is the cluster's own.
+fn is_same_bounds(wanted: &Bounds, stored: &Bounds) -> bool {
+    let plain = |bounds: &Bounds| {
+        let mut bounds = bounds.clone();
+        if let Some(jitter) = &mut bounds.jitter {
+            jitter.seed = 0;
+        }
+        bounds
+    };
+    plain(wanted) == plain(stored)
 }
 
 /// Whether a stored schedule is what is wanted, as it was resolved when it was accepted.

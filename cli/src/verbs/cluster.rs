@@ -1,12 +1,11 @@
 //! Verbs on the scheduler as a whole.
 
-use super::{Cluster, pages};
+use super::{Cluster, ask, is_somebody_there, pages};
 use crate::args::{ClearSpool, Show, ShowWhat, Shutdown};
 use crate::error::{CliError, REFUSED};
 use crate::output;
 use crate::view::{self, CheckView, NodeView, SpoolView, StatusView};
 use serde::Serialize;
-use std::io::{BufRead as _, IsTerminal as _, Write as _};
 
 pub(super) async fn status(cluster: &Cluster) -> Result<(), CliError> {
     let status = StatusView::new(cluster.client.status().await?);
@@ -59,19 +58,13 @@ pub(super) async fn clear_spool(cluster: &Cluster, args: &ClearSpool) -> Result<
     })
 }
 
-/// Asks the person at the terminal; without one there is nobody to ask.
 async fn confirmed(cluster: &Cluster) -> Result<bool, CliError> {
-    let stdin = std::io::stdin();
-    if !stdin.is_terminal() {
+    if !is_somebody_there() {
         let what = "clear-spool removes accepted operations for good; without a terminal to ask at, it needs --yes";
         return Err(CliError::Usage(what.to_owned()));
     }
     let spooled = cluster.client.status().await?.spooled;
-    eprint!("Remove all {spooled} operations from the spool for good? [y/N] ");
-    std::io::stderr().flush()?;
-    let mut answer = String::new();
-    stdin.lock().read_line(&mut answer)?;
-    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+    ask(&format!("Remove all {spooled} operations from the spool for good?"))
 }
 
 /// What the scheduler as a whole does now.

@@ -1,14 +1,15 @@
 //! Verbs on runs.
 
-use super::{Cluster, Named, each, instant, pages, run_id};
-use crate::args::{Backfill, Format, ListRuns, Logs, RunNow, RunStateWord, Runs, Wait};
+use super::{Cluster, Named, ask, each, instant, is_somebody_there, pages, run_id};
+use crate::args::{Backfill, DeleteHistory, EndedWord, Format, ListRuns, Logs, RunNow, RunStateWord, Runs, Wait};
 use crate::error::{CliError, NOT_FOUND, REFUSED};
 use crate::output::{self, TerminalFilter};
 use crate::view::{self, RunHandle, RunView, TaskView};
 use futures::StreamExt as _;
-use sched_client::{LogsOf, RunFilter, Waited, v1};
+use sched_client::{Ended, LogsOf, RunFilter, Waited, v1};
 use sched_core::ids::{RunId, TaskId};
 use sched_core::task::TaskRef;
+use serde::Serialize;
 use std::time::Duration;
 
 pub(super) async fn run(cluster: &Cluster, args: &RunNow) -> Result<(), CliError> {
@@ -249,4 +250,49 @@ fn judge(waited: &Waited, finished: bool) -> Result<(), CliError> {
         output::talk(&output::visible(&text));
     }
     Err(CliError::Said(REFUSED))
+}
+
+/// What deleting history did.
+#[derive(Serialize)]
+struct Deleted {
+    runs: u64,
+    ledger_lines: u64,
+}
+
+pub(super) async fn delete_history(cluster: &Cluster, args: &DeleteHistory) -> Result<(), CliError> {
+    let before = match &args.before {
+        Some(before) => Some(instant("--before", before, args.tz.as_deref())?),
+        None => None,
+    };
+    if !args.yes {
+        if !is_somebody_there() {
+            let what = "delete-history deletes for good; without a terminal to ask at, it needs --yes";
+            return Err(CliError::Usage(what.to_owned()));
+        }
+        if !ask(&format!(
+            "Delete history of task {} for good?",
+            output::visible(&args.task)
+        ))? {
+            output::talk("schedcli: nothing was deleted");
+            return Err(CliError::Said(REFUSED));
+        }
+    }
+    let ended = args.state.map(|state| match state {
+        EndedWord::Finished => Ended::Finished,
+        EndedWord::Failed => Ended::Failed,
+    });
+    let reply = cluster
+        .client
+        .delete_history(&cluster.task(&args.task), before, ended)
+        .await?;
+    let deleted = Deleted {
+        runs: reply.runs,
+        ledger_lines: reply.ledger_lines,
+    };
+    output::data(cluster.global.output, &deleted, |deleted| {
+        format!(
+            "{} runs and {} ledger lines deleted\n",
+            deleted.runs, deleted.ledger_lines
+        )
+    })
 }

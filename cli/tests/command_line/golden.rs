@@ -3,10 +3,11 @@
 use crate::support::{full_cluster, golden, run, run_alone};
 use std::fmt::Write as _;
 
-const VERBS: [&str; 22] = [
+const VERBS: [&str; 28] = [
     "enqueue",
     "dequeue",
     "move",
+    "update",
     "run",
     "retry",
     "cancel",
@@ -15,6 +16,7 @@ const VERBS: [&str; 22] = [
     "get",
     "list",
     "runs",
+    "delete-history",
     "logs",
     "wait",
     "next",
@@ -23,6 +25,10 @@ const VERBS: [&str; 22] = [
     "clear-spool",
     "shutdown",
     "start",
+    "config list",
+    "config get",
+    "config set",
+    "config unset",
     "check",
     "nodes",
     "completions",
@@ -64,6 +70,10 @@ async fn data_has_the_shape_it_had() {
             "retry 1:2 1:2",
             "run report",
             "move 1 --at 2027-02-01T00:00:00Z",
+            "update report --tries 5",
+            "config set tries=3 keep_for=1d",
+            "config get tries",
+            "delete-history report --yes",
             "enqueue --manual --sample ok --request-id a",
         ] {
             let words: Vec<&str> = ["--output", format].into_iter().chain(line.split(' ')).collect();

@@ -2,6 +2,7 @@
 //!
 //! `UPDATE_GOLDEN=1` rewrites the expected texts; read the diff.
 
+mod definitions;
 mod docs;
 mod golden;
 mod messages;

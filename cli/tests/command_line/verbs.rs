@@ -151,6 +151,7 @@ async fn the_forms_of_schedules_and_actions_reach_the_cluster() {
         success_statuses,
         timeout_ms,
         expect,
+        expect_headers,
     } = action(&[
         "--http",
         "post http://x/y",
@@ -166,6 +167,8 @@ async fn the_forms_of_schedules_and_actions_reach_the_cluster() {
         "5s",
         "--expect",
         "ok|done",
+        "--expect-header",
+        "Content-Type: ^a/(b|c)$",
     ])
     .await
     else {
@@ -181,6 +184,7 @@ async fn the_forms_of_schedules_and_actions_reach_the_cluster() {
     );
     assert_eq!((success_statuses, timeout_ms), (vec![202], 5_000));
     assert_eq!(expect.as_deref(), Some("ok|done"));
+    assert_eq!(expect_headers, [("Content-Type".to_owned(), "^a/(b|c)$".to_owned())]);
     let mail = action(&[
         "--mail-to",
         "a@x.org",
@@ -331,16 +335,14 @@ async fn a_file_is_applied_again_without_effect() {
             .replace("sample: ok", "sample: fail"),
     )
     .expect("writable");
-    let changed = run(&cluster, &["enqueue", "-f", path]).await;
-    assert_eq!(changed.code, 1, "{changed:?}");
-    for part in [
-        "task 1 (a): task 1 has this name and differs in schedule",
-        "task 2 (b): ",
-        "differs in action",
-    ] {
-        assert!(changed.stderr.contains(part), "{changed:?}");
-    }
-    assert_eq!(cluster.state().carried_out.len(), 3);
+    let changed = run(&cluster, &["-o", "json", "enqueue", "-f", path]).await.json();
+    assert_eq!(
+        results(&changed),
+        [(1, "updated".into()), (2, "updated".into()), (3, "updated".into())]
+    );
+    let again = run(&cluster, &["-o", "json", "enqueue", "-f", path]).await.json();
+    assert!(results(&again).iter().all(|(_, result)| result == "unchanged"));
+    assert_eq!(cluster.state().carried_out[3..], ["update 1", "update 2", "update 3"]);
 }
 
 #[tokio::test]

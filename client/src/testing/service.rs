@@ -4,7 +4,7 @@ use super::{Fault, State, lock};
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use prost::Message as _;
-use sched_proto::convert::{failure, not_leader, status};
+use sched_proto::convert::{self, failure, from_wire, not_leader, status, to_wire};
 use sched_proto::v1::scheduler_server::Scheduler;
 use sched_proto::{metadata, v1};
 use std::sync::{Arc, Mutex};
@@ -23,7 +23,11 @@ impl Node {
         let fault = {
             let mut state = lock(&self.state);
             state.received.push(name.to_owned());
-            state.faults[self.node].pop_front()
+            let of_call = state.faults_of_calls.iter().position(|(call, _)| call == name);
+            match of_call {
+                Some(index) => Some(state.faults_of_calls.remove(index).1),
+                None => state.faults[self.node].pop_front(),
+            }
         };
         let carried_out = match &fault {
             None | Some(Fault::AnswerLost | Fault::AnswerBroken) => Some(self.answer(work)),
@@ -288,6 +292,54 @@ impl Scheduler for Node {
             Ok(v1::BackfillReply {
                 runs: vec![run(1), run(2)],
             })
+        })
+        .await
+    }
+
+    async fn update(&self, request: Request<v1::UpdateRequest>) -> Answer<v1::TaskReply> {
+        let request = request.into_inner();
+        self.handle("update", |state| {
+            let task = state.task(request.task.clone())?;
+            if task.generation != request.generation {
+                let what = format!("task {} is at generation {}", task.id, task.generation);
+                return Err(failure(v1::FailureKind::Conflict, what));
+            }
+            task.generation += 1;
+            task.spec = request.spec;
+            state.changed("update", request.task)
+        })
+        .await
+    }
+
+    async fn delete_history(&self, request: Request<v1::DeleteHistoryRequest>) -> Answer<v1::DeleteHistoryReply> {
+        let request = request.into_inner();
+        self.handle("delete history", |state| {
+            let (before, ended) = (request.before_unix_ms, request.state());
+            let id = state.task(request.task)?.id;
+            let what = format!("delete-history {id} before {before:?} {}", ended.as_str_name());
+            state.carried_out.push(what);
+            Ok(v1::DeleteHistoryReply {
+                runs: 3,
+                ledger_lines: state.ledger.len() as u64,
+            })
+        })
+        .await
+    }
+
+    async fn get_config(&self, _: Request<v1::GetConfigRequest>) -> Answer<v1::ConfigReply> {
+        self.handle("get config", |state| Ok(to_wire::config(&state.config)))
+            .await
+    }
+
+    async fn set_config(&self, request: Request<v1::SetConfigRequest>) -> Answer<v1::ConfigReply> {
+        let request = request.into_inner();
+        self.handle("set config", |state| {
+            let (set, unset) =
+                from_wire::config_change(&request.set, &request.unset).map_err(|reject| convert::reject(&reject))?;
+            unset.into_iter().for_each(|setting| state.config.unset(setting));
+            state.config.merge(&set);
+            state.carried_out.push("set config".to_owned());
+            Ok(to_wire::config(&state.config))
         })
         .await
     }

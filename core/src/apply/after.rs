@@ -12,12 +12,7 @@ use crate::task::{Ending, NextRun, TaskRef, TaskState, TaskStatus};
 
 impl<V: View> Ctx<'_, V> {
     /// Finds the tasks that a new one shall wait for; the caller writes `status`.
-    pub(super) fn find_parents(
-        &mut self,
-        status: &mut TaskStatus,
-        parents: &[TaskRef],
-        on: Ending,
-    ) -> Result<(), Stop> {
+    pub(super) fn find_parents(&self, status: &mut TaskStatus, parents: &[TaskRef], on: Ending) -> Result<(), Stop> {
         let invalid = |problem: String| Reject::Invalid {
             field: "schedule.after".into(),
             problem,

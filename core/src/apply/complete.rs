@@ -5,7 +5,7 @@ use super::runs::end_attempt;
 use crate::command::{Effect, Fault, Reply};
 use crate::ids::{RunId, Token};
 use crate::limits;
-use crate::run::{AttemptEnd, Run, RunResult, RunState, Verdict};
+use crate::run::{AttemptEnd, Run, RunResult, RunState, Verdict, cut};
 use crate::tables::View;
 use crate::task::{Delivery, TaskState, TaskStatus};
 
@@ -36,7 +36,7 @@ pub(super) fn complete<V: View>(
             end_attempt(&mut new, token, AttemptEnd::Success);
             ctx.end_run(&mut status, &old, new, RunState::Finished, String::new())?;
         }
-        Verdict::Failure { reason } => failed(ctx, &mut status, &old, new, token, reason)?,
+        Verdict::Failure { reason } => failed(ctx, &mut status, &old, new, token, cut(reason))?,
         Verdict::DelayMe { delay_ms, reason } => {
             end_attempt(&mut new, token, AttemptEnd::Delayed);
             new.tries = new.tries.saturating_sub(1);
@@ -47,7 +47,7 @@ pub(super) fn complete<V: View>(
                 &old,
                 new,
                 delay,
-                format!("delayed by {delay} ms: {reason}"),
+                format!("delayed by {delay} ms: {}", cut(reason)),
             )?;
         }
         Verdict::Cancelled if old.cancelling => {
@@ -189,7 +189,7 @@ pub(super) fn nack<V: View>(ctx: &mut Ctx<'_, V>, id: RunId, token: Token, reaso
         &old,
         new,
         0,
-        format!("refused by its worker: {reason}"),
+        format!("refused by its worker: {}", cut(reason)),
     )?;
     ctx.set_status(id.task, Some(&old_status), Some(&status))?;
     Ok(Reply::Completed { current: true })

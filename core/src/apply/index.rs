@@ -98,6 +98,8 @@ impl<V: View> Ctx<'_, V> {
         }
         let waits = |key: &Option<Key<'_>>| u64::from(matches!(key, Some(Key::Waiting(..))));
         self.meta.waiting = self.meta.waiting + waits(&after) - waits(&before);
+        let is_over = |key: &Option<Key<'_>>| u64::from(matches!(key, Some(Key::EndedTask(..))));
+        self.meta.ended_tasks = self.meta.ended_tasks + is_over(&after) - is_over(&before);
         self.meta.tasks = self.meta.tasks + u64::from(new.is_some()) - u64::from(old.is_some());
         if old.map(|s| (s.state, s.next)) != new.map(|s| (s.state, s.next)) {
             self.effect(Effect::TaskChanged { task: id });

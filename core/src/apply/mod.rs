@@ -8,11 +8,13 @@ mod assign;
 mod backfill;
 mod cancel;
 mod complete;
+mod configure;
 mod ctx;
 mod dequeue;
 mod due;
 mod fire;
 mod group;
+mod history;
 mod index;
 mod move_task;
 mod pause;
@@ -25,6 +27,7 @@ mod spool;
 mod submit;
 mod switch;
 mod trigger;
+mod update;
 
 use crate::command::{Command, Entry, Fault, Item, Outcome, Reject, Reply};
 use crate::tables::{Staged, View};
@@ -143,6 +146,18 @@ fn dispatch<V: View>(ctx: &mut Ctx<'_, V>, item: &Item) -> Result<Reply, Stop> {
             times,
             at_once,
         } => backfill::backfill(ctx, item, task, *generation, times, *at_once),
+        Command::Update {
+            task,
+            generation,
+            spec,
+            next,
+        } => update::update(ctx, &item.principal, task, *generation, spec, *next),
+        Command::Configure { set, unset } => configure::configure(ctx, set, unset),
+        Command::DeleteHistory {
+            task,
+            runs,
+            lines_before,
+        } => history::delete(ctx, task, runs, *lines_before),
         Command::Retain {
             runs,
             tasks,

@@ -2,6 +2,7 @@
 
 use super::ctx::{Ctx, Stop};
 use crate::command::{Fault, Reply};
+use crate::config::Config;
 use crate::ids::{RunId, TaskId};
 use crate::limits;
 use crate::run::RunState;
@@ -19,8 +20,9 @@ pub(super) fn retain<V: View>(
     for id in runs.iter().take(limits::ROUND_ITEMS_MAX) {
         count += u64::from(retain_run(ctx, *id)?);
     }
+    let ended_max = Config::read(&*ctx.staged)?.ended_tasks_max();
     for id in tasks.iter().take(limits::ROUND_ITEMS_MAX) {
-        count += u64::from(retain_task(ctx, *id)?);
+        count += u64::from(retain_task(ctx, *id, ended_max)?);
     }
     let (dropped, more) = retain_requests(ctx, requests_until.min(ctx.now()))?;
     Ok(Reply::Count {
@@ -43,16 +45,18 @@ fn retain_run<V: View>(ctx: &mut Ctx<'_, V>, id: RunId) -> Result<bool, Stop> {
     Ok(true)
 }
 
-/// Deletes an ended task with everything that belongs to it. Its kept runs are few: their number is bounded by its policy.
-fn retain_task<V: View>(ctx: &mut Ctx<'_, V>, id: TaskId) -> Result<bool, Stop> {
+/// Deletes an ended task with everything that belongs to it, when it is old enough or more have ended than are kept. Its kept runs are
+/// few: their number is bounded by its policy.
+fn retain_task<V: View>(ctx: &mut Ctx<'_, V>, id: TaskId, ended_max: u64) -> Result<bool, Stop> {
     let Some(old) = ctx.find_status(id)? else {
         return Ok(false);
     };
     let age_max = old.policy.retention.age_ms_max(old.state != TaskState::Failed);
+    let too_many = ctx.meta.ended_tasks > ended_max;
     let expired = old.state.is_ended()
         && old.live.is_empty()
         && old.held.is_empty()
-        && old.ended_at.is_some_and(|at| ctx.now().millis_since(at) >= age_max);
+        && (too_many || old.ended_at.is_some_and(|at| ctx.now().millis_since(at) >= age_max));
     if !expired {
         return Ok(false);
     }

@@ -203,7 +203,8 @@ impl<V: View> Ctx<'_, V> {
         };
     }
 
-    /// Deletes the oldest ended runs over the task's bounds: amortised one per ended run.
+    /// Deletes the oldest ended runs over the task's bounds: normally one per ended run. After a change of the bounds it may be many; a
+    /// part of them goes with each run that ends.
     fn prune(&mut self, status: &mut TaskStatus, task: TaskId) -> Result<(), Fault> {
         let retention = status.policy.retention;
         for (outcome, max) in [
@@ -212,7 +213,7 @@ impl<V: View> Ctx<'_, V> {
         ] {
             // At least the newest stays: `get` and `wait` answer from it.
             let max = max.max(1);
-            loop {
+            for _ in 0..limits::PRUNE_MAX {
                 let kept = if outcome == TaskOutcome::Finished {
                     status.finished_kept
                 } else {

@@ -1,7 +1,7 @@
 //! `Drain` and `ClearSpool`: what becomes of operations that were accepted while the scheduler was shut down.
 
 use super::ctx::{Ctx, Stop};
-use super::{dequeue, move_task, submit, trigger};
+use super::{dequeue, move_task, submit, trigger, update};
 use crate::codec::Kind;
 use crate::command::{DrainItem, Effect, Reject, Reply, SpoolAction, SpoolOp};
 use crate::ids::TaskId;
@@ -48,6 +48,7 @@ fn carry_out<V: View>(ctx: &mut Ctx<'_, V>, op: &SpoolOp, next: NextRun) -> Resu
         SpoolAction::Dequeue { kill, .. } => dequeue::dequeue_now(ctx, id, *kill),
         SpoolAction::Move { schedule, .. } => move_task::move_now(ctx, id, schedule, next),
         SpoolAction::Trigger { params, request, .. } => trigger::trigger_now(ctx, id, params, request.clone()),
+        SpoolAction::Update { spec, reschedule, .. } => update::update_now(ctx, id, spec, reschedule.then_some(next)),
     };
     match done {
         Ok(_) => Ok(()),

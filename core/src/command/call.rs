@@ -32,6 +32,12 @@ pub enum Call {
     Backfill,
     /// A command of the leader's own.
     Internal,
+    /// [`Command::Update`].
+    Update,
+    /// [`Command::Configure`].
+    Configure,
+    /// [`Command::DeleteHistory`].
+    DeleteHistory,
 }
 
 impl Command {
@@ -50,6 +56,9 @@ impl Command {
             Command::Shutdown { .. } => Call::Shutdown,
             Command::Start => Call::Start,
             Command::Backfill { .. } => Call::Backfill,
+            Command::Update { .. } => Call::Update,
+            Command::Configure { .. } => Call::Configure,
+            Command::DeleteHistory { .. } => Call::DeleteHistory,
             Command::Drain { .. }
             | Command::Fire { .. }
             | Command::Due { .. }

@@ -73,6 +73,8 @@ pub enum Key<'a> {
     CallerKeyExpiry(Timestamp, &'a str, &'a str),
     /// The one record of counters.
     Meta,
+    /// The one record of the cluster's settings.
+    Config,
 }
 
 /// Order-preserving bytes of a signed number.
@@ -149,7 +151,7 @@ impl Key<'_> {
             Key::Group(..) | Key::Blocked(..) | Key::Dependent(..) => Table::Groups,
             Key::Session(_) | Key::Worker(_) => Table::Sessions,
             Key::Request(_) | Key::CallerKeyExpiry(..) => Table::Requests,
-            Key::Meta => Table::Meta,
+            Key::Meta | Key::Config => Table::Meta,
         }
     }
 
@@ -260,6 +262,7 @@ impl Key<'_> {
                 text(&mut out, key);
             }
             Key::Meta => out.push(0),
+            Key::Config => out.push(1),
         }
         out
     }

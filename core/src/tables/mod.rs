@@ -50,7 +50,7 @@ pub enum Table {
     Groups,
     /// Remembered answers, by time.
     Requests,
-    /// Counters and switches.
+    /// Counters, switches and settings.
     Meta,
 }
 
@@ -180,6 +180,8 @@ pub struct Meta {
     pub requests: u64,
     /// Answers remembered under callers' keys.
     pub caller_keys: u64,
+    /// Tasks that have ended.
+    pub ended_tasks: u64,
 }
 
 impl Meta {

@@ -33,12 +33,18 @@ pub(super) fn action(action: &Action) -> Result<(), Reject> {
             success_statuses,
             timeout_ms,
             expect,
+            expect_headers,
         } => {
             http(method, url, headers, success_statuses, *timeout_ms)?;
             expected_body(expect.as_deref())?;
+            expected_headers(expect_headers)?;
             url.len()
                 + expect.as_ref().map_or(0, String::len)
-                + headers.iter().map(|(k, v)| k.len() + v.len()).sum::<usize>()
+                + headers
+                    .iter()
+                    .chain(expect_headers)
+                    .map(|(k, v)| k.len() + v.len())
+                    .sum::<usize>()
                 + body.len()
                 + success_statuses.len() * size_of::<u16>()
         }
@@ -106,6 +112,35 @@ fn command<'a>(
         ));
     }
     Ok(())
+}
+
+fn expected_headers(headers: &[(String, String)]) -> Result<(), Reject> {
+    let field = "action.http.expect_headers";
+    let most = limits::EXPECT_HEADERS_MAX;
+    if headers.len() > most {
+        return Err(invalid(field, format!("{} given, at most {most}", headers.len())));
+    }
+    for (name, pattern) in headers {
+        if !is_header_name(name) {
+            let problem = format!("{name:?} is not the name of a header; expected for example Content-Type");
+            return Err(invalid(field, problem));
+        }
+        if pattern.len() > limits::EXPECT_BYTES_MAX {
+            let problem = format!(
+                "{name} has {} bytes, at most {}",
+                pattern.len(),
+                limits::EXPECT_BYTES_MAX
+            );
+            return Err(invalid(field, problem));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a text is a token as HTTP has it.
+fn is_header_name(name: &str) -> bool {
+    let is_token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    !name.is_empty() && name.len() <= limits::NAME_BYTES_MAX && name.bytes().all(is_token)
 }
 
 fn process_user(user: Option<&str>) -> Result<(), Reject> {

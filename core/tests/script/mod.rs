@@ -8,6 +8,7 @@ mod words;
 use sched_core::apply::{Position, apply_entry, read_record};
 use sched_core::codec::Kind;
 use sched_core::command::AssignItem;
+use sched_core::config::{Config, Setting};
 use sched_core::run::{RunResult, Verdict};
 use sched_core::tables::{Key, MemTables, Meta, Staged, Table, View, decode_run, decode_task};
 use sched_core::task::{Task, TaskStatus};
@@ -59,6 +60,7 @@ impl Machine {
                 "term" => self.term = line.plain[0].parse().expect("term"),
                 "old-leader" => stale_term = true,
                 "show" => self.show(&mut out),
+                "settings" => self.settings(&mut out),
                 "ledger" => self.ledger(&mut out, line.plain[0]),
                 "explain" => self.explain(&mut out, line.plain[0]),
                 _ => {
@@ -181,6 +183,16 @@ impl Machine {
                     next,
                 }
             }
+            "update" => update(line, word(0), generation),
+            "configure" => configure(line),
+            "delete-history" => Command::DeleteHistory {
+                task: nth_task(),
+                runs: line.plain[1..]
+                    .iter()
+                    .map(|word| word.parse().expect("number"))
+                    .collect(),
+                lines_before: line.options.get("lines_before").map(|t| ms(t)),
+            },
             "run" => Command::Trigger {
                 task: nth_task(),
                 params: Vec::new(),
@@ -383,6 +395,23 @@ impl Machine {
             meta.missed,
             meta.skipped,
             meta.stale_reports,
+        );
+    }
+
+    /// Shows every setting that is set.
+    fn settings(&self, out: &mut String) {
+        let config = Config::read(&self.tables).expect("readable");
+        for setting in Setting::all().filter(|setting| config.is_set(*setting)) {
+            let _ = writeln!(out, "  {} = {}", setting.key(), config.value(setting));
+        }
+        let meta: Meta = read_record(&self.tables, &Key::Meta, Kind::Meta)
+            .expect("readable")
+            .unwrap_or_default();
+        let _ = writeln!(
+            out,
+            "  ended tasks: {} of {}",
+            meta.ended_tasks,
+            config.ended_tasks_max()
         );
     }
 

@@ -40,6 +40,8 @@ pub(super) fn show_reply(reply: &Reply) -> String {
         }
         Reply::Run { run: Some(run), .. } => format!("run {run}"),
         Reply::Run { run: None, task } => format!("task {task} spooled"),
+        Reply::Config(_) => "configured".into(),
+        Reply::History { runs, lines } => format!("deleted runs={runs} lines={lines}"),
         Reply::Count { count, more } => format!("count {count}{}", if *more { " and more" } else { "" }),
         Reply::Fired { runs, refused } => {
             let runs: Vec<String> = runs.iter().map(RunId::to_string).collect();

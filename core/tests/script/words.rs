@@ -1,6 +1,7 @@
 //! What the words of a script mean.
 
 use sched_core::command::{DrainItem, FireItem, MissedRange};
+use sched_core::config::{Config, Setting};
 use sched_core::schedule::Schedule;
 use sched_core::task::{
     Action, Bounds, Delivery, Ending, Group, Missed, NextRun, Notify, NotifyOn, NotifyTo, Overlap, Policy, TaskRef,
@@ -181,12 +182,50 @@ pub(super) fn bounds(line: &Line<'_>) -> Bounds {
 }
 
 pub(super) fn submit(line: &Line<'_>, name: &str) -> Command {
-    let schedule = schedule(line);
-    let first = match (schedule.instant(), line.options.get("first")) {
+    let spec = spec(line, name);
+    let first = match (spec.schedule.instant(), line.options.get("first")) {
         (Some(at), None) => NextRun::At(at),
         (_, first) => next(first),
     };
-    let spec = TaskSpec {
+    Command::Submit {
+        spec: Box::new(spec),
+        first,
+    }
+}
+
+/// The whole definition that a task gets; without `next` its run time stays as it is.
+pub(super) fn update(line: &Line<'_>, task: &str, generation: u64) -> Command {
+    let name = line.options.get("name").copied().unwrap_or(task);
+    let mut spec = spec(line, name);
+    if let Some(namespace) = line.options.get("namespace") {
+        spec.namespace = (*namespace).to_owned();
+    }
+    Command::Update {
+        task: task_ref(task),
+        generation,
+        spec: Box::new(spec),
+        next: line.options.get("next").map(|at| next(Some(at))),
+    }
+}
+
+/// `KEY=VALUE` to set, `-KEY` to unset.
+pub(super) fn configure(line: &Line<'_>) -> Command {
+    let setting = |key: &str| Setting::of(key).unwrap_or_else(|e| panic!("{e}"));
+    let mut set = Config::default();
+    for (key, value) in &line.options {
+        if *key != "req" {
+            set.set(setting(key), value).unwrap_or_else(|e| panic!("{e}"));
+        }
+    }
+    let unset = line.plain.iter().filter_map(|word| word.strip_prefix('-'));
+    Command::Configure {
+        set: Box::new(set),
+        unset: unset.map(setting).collect(),
+    }
+}
+
+fn spec(line: &Line<'_>, name: &str) -> TaskSpec {
+    TaskSpec {
         namespace: "default".into(),
         name: (name != "-").then(|| name.to_owned()),
         labels: line
@@ -197,7 +236,7 @@ pub(super) fn submit(line: &Line<'_>, name: &str) -> Command {
             .collect(),
         owner: String::new(),
         description: String::new(),
-        schedule,
+        schedule: schedule(line),
         action: Action::Sample {
             succeed: true,
             duration_ms: 0,
@@ -205,10 +244,6 @@ pub(super) fn submit(line: &Line<'_>, name: &str) -> Command {
         },
         policy: policy(line),
         bounds: bounds(line),
-    };
-    Command::Submit {
-        spec: Box::new(spec),
-        first,
     }
 }
 

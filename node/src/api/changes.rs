@@ -26,7 +26,11 @@ use tonic::Status;
 /// How often a change is computed anew because the task changed meanwhile.
 const CONFLICTS_MAX: usize = 5;
 
-async fn propose(shared: &Shared, request: Option<RequestKey>, command: Command) -> Result<Reply, ProposeError> {
+pub(super) async fn propose(
+    shared: &Shared,
+    request: Option<RequestKey>,
+    command: Command,
+) -> Result<Reply, ProposeError> {
     let item = Item {
         request,
         principal: String::new(),
@@ -46,7 +50,7 @@ async fn change(shared: &Shared, request: RequestKey, command: Command) -> Resul
         .map_err(|e| errors::refuse(&e))
 }
 
-fn task_reply(reply: &Reply) -> Result<TaskReply, Status> {
+pub(super) fn task_reply(reply: &Reply) -> Result<TaskReply, Status> {
     to_wire::task_reply(reply).ok_or_else(other_call)
 }
 
@@ -55,11 +59,11 @@ fn run_reply(reply: &Reply) -> Result<RunReply, Status> {
 }
 
 /// The answer remembered under the key belongs to a call of another kind.
-fn other_call() -> Status {
+pub(super) fn other_call() -> Status {
     errors::invalid("request", "this request key was used for another call; use a new one")
 }
 
-fn wire<T>(result: Result<T, Reject>) -> Result<T, Status> {
+pub(super) fn wire<T>(result: Result<T, Reject>) -> Result<T, Status> {
     result.map_err(|e| errors::rejected(&e))
 }
 
@@ -141,10 +145,10 @@ pub(super) async fn clear_spool(shared: &Shared, call: ClearSpoolRequest) -> Res
 }
 
 /// A task as the leader sees it, to compute a change from.
-struct Seen {
-    id: TaskId,
-    task: Task,
-    status: TaskStatus,
+pub(super) struct Seen {
+    pub(super) id: TaskId,
+    pub(super) task: Task,
+    pub(super) status: TaskStatus,
 }
 
 /// Returns the task, or the answer that is remembered under the key: then nothing is computed again.
@@ -169,7 +173,7 @@ fn look(view: &impl View, key: &RequestKey, call: Call, task: &TaskRef) -> Resul
 }
 
 /// Computes and proposes a change, again when the task changed in between.
-async fn computed<T>(
+pub(super) async fn computed<T>(
     shared: &Shared,
     key: RequestKey,
     task: TaskRef,

@@ -48,9 +48,8 @@ enum Length {
 
 fn class(path: &str) -> (Place, Length) {
     match path.rsplit('/').next().unwrap_or_default() {
-        "Status" | "Nodes" | "Check" | "GetTask" | "Explain" | "ListTasks" | "GetRun" | "ListRuns" | "ShowSpool" => {
-            (Place::Here, Length::Short)
-        }
+        "Status" | "Nodes" | "Check" | "GetTask" | "Explain" | "ListTasks" | "GetRun" | "ListRuns" | "ShowSpool"
+        | "GetConfig" => (Place::Here, Length::Short),
         "Wait" => (Place::Here, Length::Long),
         "Logs" | "SubmitStream" => (Place::Leader, Length::Long),
         _ => (Place::Leader, Length::Short),
@@ -211,6 +210,10 @@ mod tests {
             ("Submit", (Place::Leader, Length::Short)),
             ("SubmitStream", (Place::Leader, Length::Long)),
             ("ClearSpool", (Place::Leader, Length::Short)),
+            ("SetConfig", (Place::Leader, Length::Short)),
+            ("GetConfig", (Place::Here, Length::Short)),
+            ("Update", (Place::Leader, Length::Short)),
+            ("DeleteHistory", (Place::Leader, Length::Short)),
             ("Status", (Place::Here, Length::Short)),
             ("ListRuns", (Place::Here, Length::Short)),
             ("Wait", (Place::Here, Length::Long)),

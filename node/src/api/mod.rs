@@ -2,6 +2,7 @@
 
 mod changes;
 mod check;
+mod definitions;
 mod errors;
 mod gate;
 mod http;

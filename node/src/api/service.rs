@@ -1,6 +1,6 @@
 //! The service of clients: each call is one line here, and a function beside it.
 
-use super::{changes, check, errors, lists, logs, members, overview, reads, submit};
+use super::{changes, check, definitions, errors, lists, logs, members, overview, reads, submit};
 use crate::shared::Shared;
 use futures::Stream;
 use sched_proto::v1::scheduler_server::Scheduler;
@@ -104,6 +104,28 @@ impl Scheduler for Api {
 
     async fn backfill(&self, call: Request<BackfillRequest>) -> Answer<BackfillReply> {
         Ok(Response::new(changes::backfill(&self.shared, call.into_inner()).await?))
+    }
+
+    async fn update(&self, call: Request<UpdateRequest>) -> Answer<TaskReply> {
+        Ok(Response::new(
+            definitions::update(&self.shared, call.into_inner()).await?,
+        ))
+    }
+
+    async fn delete_history(&self, call: Request<DeleteHistoryRequest>) -> Answer<DeleteHistoryReply> {
+        Ok(Response::new(
+            definitions::delete_history(&self.shared, call.into_inner()).await?,
+        ))
+    }
+
+    async fn get_config(&self, _: Request<GetConfigRequest>) -> Answer<ConfigReply> {
+        Ok(Response::new(definitions::get_config(&self.shared).await?))
+    }
+
+    async fn set_config(&self, call: Request<SetConfigRequest>) -> Answer<ConfigReply> {
+        Ok(Response::new(
+            definitions::set_config(&self.shared, call.into_inner()).await?,
+        ))
     }
 
     async fn explain(&self, call: Request<ExplainRequest>) -> Answer<ExplainReply> {

@@ -2,18 +2,20 @@
 
 use super::errors;
 use crate::recurrences::compile;
-use crate::shared::{Shared, aside};
+use crate::shared::{OrStop, Shared, aside};
 use crate::zones::SystemZones;
 use futures::{Stream, StreamExt, stream};
 use sched_core::command::{Command, Item, Reject, Reply};
+use sched_core::config::Config;
 use sched_core::ids::RequestKey;
 use sched_core::plan::first_run;
 use sched_core::schedule::Schedule;
+use sched_core::task::{Policy, TaskSpec};
 use sched_core::{Timestamp, validate};
 use sched_proto::convert::{self, from_wire, to_wire};
 use sched_proto::limits::SUBMIT_MANY_ITEMS_MAX;
 use sched_proto::v1::{
-    Failure, FailureKind, SubmitManyReply, SubmitManyRequest, SubmitReply, SubmitRequest, SubmitResult,
+    self, Failure, FailureKind, SubmitManyReply, SubmitManyRequest, SubmitReply, SubmitRequest, SubmitResult,
     SubmitStreamReply, SubmitStreamRequest, schedule::Form, submit_result,
 };
 use std::sync::Arc;
@@ -100,12 +102,13 @@ fn result(item: Result<SubmitReply, Failure>) -> SubmitResult {
 async fn batch(shared: &Shared, requests: Vec<SubmitRequest>) -> Vec<Result<SubmitReply, Failure>> {
     let count = requests.len();
     let now = shared.clock.now();
+    let defaults = policy_defaults(shared);
     let prepared = if requests.iter().any(is_expensive) {
         let zones = shared.zones.clone();
         let work = move || {
             requests
                 .into_iter()
-                .map(|request| prepare(&zones, now, request))
+                .map(|request| prepare(&zones, now, &defaults, request))
                 .collect()
         };
         match aside(work).await {
@@ -118,7 +121,7 @@ async fn batch(shared: &Shared, requests: Vec<SubmitRequest>) -> Vec<Result<Subm
     } else {
         requests
             .into_iter()
-            .map(|request| prepare(&shared.zones, now, request))
+            .map(|request| prepare(&shared.zones, now, &defaults, request))
             .collect::<Vec<_>>()
     };
     let (mut items, mut answers) = (Vec::with_capacity(count), Vec::with_capacity(count));
@@ -168,9 +171,10 @@ fn is_expensive(request: &SubmitRequest) -> bool {
 }
 
 /// Turns a request into a command: checked, relative times resolved, the first run time computed.
-fn prepare(zones: &SystemZones, now: Timestamp, request: SubmitRequest) -> Result<Item, Reject> {
+fn prepare(zones: &SystemZones, now: Timestamp, defaults: &Policy, request: SubmitRequest) -> Result<Item, Reject> {
     let key = from_wire::request_key(request.request)?;
-    let mut spec = from_wire::task_spec(request.task.unwrap_or_default(), now)?;
+    let mut spec = task_spec(request.task.unwrap_or_default(), now)?;
+    spec.policy.fill(None, defaults);
     validate::task_spec(&spec)?;
     if let Some(jitter) = &mut spec.bounds.jitter {
         jitter.seed = seed(spec.name.as_deref(), &key);
@@ -192,8 +196,21 @@ fn prepare(zones: &SystemZones, now: Timestamp, request: SubmitRequest) -> Resul
     })
 }
 
+/// Returns the policies of tasks that state none, as the leader's tables have them now: everything acknowledged is in them.
+pub(super) fn policy_defaults(shared: &Shared) -> Policy {
+    Config::read(&shared.replica.view()).or_stop().policy_defaults()
+}
+
+/// Reads a task. What a caller says is stated, wherever he has it from.
+pub(super) fn task_spec(mut wire: v1::TaskSpec, now: Timestamp) -> Result<TaskSpec, Reject> {
+    if let Some(policy) = &mut wire.policy {
+        policy.defaulted.clear();
+    }
+    from_wire::task_spec(wire, now)
+}
+
 /// Tells the jitter of tasks apart: by their names, so that a task that is submitted anew keeps its times; else by the request.
-fn seed(name: Option<&str>, key: &RequestKey) -> u64 {
+pub(super) fn seed(name: Option<&str>, key: &RequestKey) -> u64 {
     let bytes = match (name, key) {
         (Some(name), _) => name.as_bytes().to_vec(),
         (None, RequestKey::Client { nonce, .. }) => nonce.to_be_bytes().to_vec(),
@@ -238,7 +255,7 @@ mod tests {
             late_ok,
             ..request(form)
         };
-        match prepare(&SystemZones::open(), now, request)
+        match prepare(&SystemZones::open(), now, &Policy::default(), request)
             .map_err(|e| e.to_string())?
             .command
         {
@@ -280,7 +297,7 @@ mod tests {
             request: None,
             ..request(Form::Now(NowSchedule {}))
         };
-        let e = prepare(&SystemZones::open(), Timestamp::EPOCH, request).unwrap_err();
+        let e = prepare(&SystemZones::open(), Timestamp::EPOCH, &Policy::default(), request).unwrap_err();
         assert!(e.to_string().starts_with("request"), "{e}");
     }
 }

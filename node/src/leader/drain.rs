@@ -10,9 +10,8 @@ use sched_core::Timestamp;
 use sched_core::command::{Command, DrainItem, Fault, SpoolAction};
 use sched_core::ids::TaskId;
 use sched_core::plan::run_time_anew;
-use sched_core::schedule::Schedule;
 use sched_core::tables::View;
-use sched_core::task::NextRun;
+use sched_core::task::{NextRun, TaskSpec};
 use std::sync::Arc;
 
 /// Operations of one step: each may compute a next time.
@@ -49,9 +48,18 @@ fn plan(view: &impl View, zones: &SystemZones, now: Timestamp) -> Result<Vec<Dra
     let mut items = Vec::new();
     for seq in meta.spool_head..meta.spool_tail.min(meta.spool_head + STEP) {
         let next = match state::spool_op(view, seq)?.map(|op| op.action) {
-            Some(SpoolAction::Enqueue(task)) => run_time(view, zones, task, None, now)?,
-            Some(SpoolAction::Move { task, schedule }) => run_time(view, zones, task, Some(schedule), now)?,
-            Some(SpoolAction::Dequeue { .. } | SpoolAction::Trigger { .. }) => NextRun::Never,
+            Some(SpoolAction::Enqueue(task)) => run_time(view, zones, task, |_| {}, now)?,
+            Some(SpoolAction::Move { task, schedule }) => {
+                run_time(view, zones, task, |spec| spec.schedule = schedule, now)?
+            }
+            Some(SpoolAction::Update {
+                task,
+                spec,
+                reschedule: true,
+            }) => run_time(view, zones, task, |of| *of = *spec, now)?,
+            Some(SpoolAction::Dequeue { .. } | SpoolAction::Trigger { .. } | SpoolAction::Update { .. }) => {
+                NextRun::Never
+            }
             None => break,
         };
         items.push(DrainItem { seq, next });
@@ -63,16 +71,14 @@ fn run_time(
     view: &impl View,
     zones: &SystemZones,
     id: TaskId,
-    schedule: Option<Schedule>,
+    change: impl FnOnce(&mut TaskSpec),
     now: Timestamp,
 ) -> Result<NextRun, Fault> {
     // An operation before it in the spool may have taken the task away: apply says so where it belongs.
     let Some(mut task) = state::task(view, id)? else {
         return Ok(NextRun::Never);
     };
-    if let Some(schedule) = schedule {
-        task.spec.schedule = schedule;
-    }
+    change(&mut task.spec);
     let compiled = compile(&task.spec, zones);
     if let Err(e) = &compiled {
         tracing::error!(task = %id, error = %e, "the schedule of a task does not compile, it is tried again later");

@@ -1,4 +1,4 @@
-//! Deletes what retention no longer keeps: ended runs and tasks by age, answers whose time has passed.
+//! Deletes what retention no longer keeps: ended runs and tasks by age, ended tasks by number, answers whose time has passed.
 //!
 //! Each task has its own age, so that the indexes, which are ordered by end time, are walked: some thousand entries a round, from where the
 //! last round stopped.
@@ -8,6 +8,7 @@ use crate::shared::{OrStop, Shared, aside};
 use crate::state::{self, run_in};
 use sched_core::Timestamp;
 use sched_core::command::{Command, Fault, Reply};
+use sched_core::config::Config;
 use sched_core::ids::{RunId, TaskId};
 use sched_core::limits::ROUND_ITEMS_MAX;
 use sched_core::tables::{Key, Table, TaskOutcome, View, decode_ended, decode_label_task};
@@ -117,11 +118,38 @@ impl Walks {
                 round.tasks.push(task);
             }
         }
+        too_many(view, now, &mut round)?;
         for (from, to) in [Key::client_requests_until(now), Key::caller_expiries_until(now)] {
             round.requests |= !view.scan(Table::Requests, &from, &to, 1)?.is_empty();
         }
         Ok(round)
     }
+}
+
+/// Adds the oldest of the ended tasks that are more than the cluster keeps, as many as a round has room for.
+fn too_many(view: &impl View, now: Timestamp, round: &mut Round) -> Result<(), Fault> {
+    let ended = state::meta(view)?.ended_tasks;
+    let excess = ended.saturating_sub(Config::read(view)?.ended_tasks_max());
+    let room = ROUND_ITEMS_MAX.saturating_sub(round.tasks.len());
+    let excess = usize::try_from(excess).unwrap_or(usize::MAX).min(room);
+    if excess == 0 {
+        return Ok(());
+    }
+    let (from, to) = Key::ended_tasks_until(now);
+    let mut found = 0;
+    // Those that were dequeued under a run that goes on stay until it ends: younger ones go in their place.
+    for (key, _) in view.scan(Table::Ended, &from, &to, READ_MAX)? {
+        let task = decode_label_task(&key).ok_or_else(damaged)?;
+        let busy = state::status(view, task)?.is_none_or(|status| !status.live.is_empty() || !status.held.is_empty());
+        if found == excess {
+            break;
+        }
+        if !busy && !round.tasks.contains(&task) {
+            round.tasks.push(task);
+            found += 1;
+        }
+    }
+    Ok(())
 }
 
 fn damaged() -> Fault {

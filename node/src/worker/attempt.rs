@@ -58,14 +58,16 @@ impl Runner {
         let (verdict, reason) = judge(outcome.verdict, stopper.cause());
         let output_tail = output.finish().await;
         let ended_at = self.clock.wall();
+        // An executor's reason may quote what others said, at any length.
+        let result = RunResult {
+            verdict,
+            exit_code: outcome.exit_code,
+            started_at,
+            ended_at,
+            output_tail,
+        };
         Finished {
-            result: RunResult {
-                verdict,
-                exit_code: outcome.exit_code,
-                started_at,
-                ended_at,
-                output_tail,
-            },
+            result: result.bounded(),
             reason,
         }
     }

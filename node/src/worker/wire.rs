@@ -1,7 +1,7 @@
 //! Between the stream's messages and the types of `sched-core`, in both directions: the leader's end uses it too.
 
 use bytes::Bytes;
-use sched_core::limits::{HELD_TOKENS_MAX, OUTPUT_TAIL_BYTES_MAX, WORKER_SLOTS_MAX};
+use sched_core::limits::{HELD_TOKENS_MAX, WORKER_SLOTS_MAX};
 use sched_core::run::{RunResult, Verdict};
 use sched_core::session::Disposition;
 use sched_core::task::{Action, Delivery, ProcessLimits};
@@ -210,6 +210,7 @@ pub fn action_to_wire(action: &Action) -> pb::Action {
             success_statuses,
             timeout_ms,
             expect,
+            expect_headers,
         } => pb::action::Kind::Http(pb::HttpAction {
             method: method.clone(),
             url: url.clone(),
@@ -218,6 +219,7 @@ pub fn action_to_wire(action: &Action) -> pb::Action {
             success_statuses: success_statuses.iter().map(|s| u32::from(*s)).collect(),
             timeout_ms: *timeout_ms,
             expect: expect.clone(),
+            expect_headers: expect_headers.iter().map(param).collect(),
         }),
         Action::Sample {
             succeed,
@@ -272,6 +274,7 @@ pub fn action_from_wire(action: pb::Action) -> Result<Action, WireError> {
                 .collect::<Result<_, _>>()?,
             timeout_ms: http.timeout_ms,
             expect: http.expect,
+            expect_headers: http.expect_headers.into_iter().map(|p| (p.name, p.value)).collect(),
         },
         pb::action::Kind::Sample(sample) => Action::Sample {
             succeed: sample.succeed,
@@ -315,7 +318,7 @@ pub fn result_to_wire(result: &RunResult, reason: &str) -> pb::Result {
     }
 }
 
-/// Reads a result; of an output tail that is too long, the last part is kept.
+/// Reads a result; what is too long in it is cut, so that no report is too large to be proposed.
 ///
 /// # Errors
 /// The verdict is missing or not known.
@@ -330,14 +333,14 @@ pub fn result_from_wire(result: pb::Result) -> Result<RunResult, WireError> {
         },
         pb::Verdict::Cancelled => Verdict::Cancelled,
     };
-    let tail_from = result.output_tail.len().saturating_sub(OUTPUT_TAIL_BYTES_MAX);
-    Ok(RunResult {
+    let result = RunResult {
         verdict,
         exit_code: result.exit_code,
         started_at: Timestamp::from_millis(result.started_at_ms),
         ended_at: Timestamp::from_millis(result.ended_at_ms),
-        output_tail: result.output_tail[tail_from..].to_vec(),
-    })
+        output_tail: result.output_tail.into(),
+    };
+    Ok(result.bounded())
 }
 
 /// Reads a worker's introduction as the command that opens its session.

@@ -2,5 +2,6 @@
 #![allow(clippy::unwrap_used, reason = "a test that fails should say where")]
 
 mod binary;
+mod definitions;
 mod notify;
 mod one_node;

@@ -5,12 +5,13 @@ use crate::pattern::pattern;
 use crate::v1;
 use sched_core::Timestamp;
 use sched_core::command::Reject;
+use sched_core::config::{Config, Setting};
 use sched_core::ids::{RequestKey, RunId, TaskId};
 use sched_core::limits::NAME_BYTES_MAX;
 use sched_core::schedule::{DstPolicy, Schedule};
 use sched_core::task::{
     Action, Bounds, Delivery, Ending, Group, Jitter, Missed, NextRun, Notify, NotifyOn, NotifyTo, Overlap, Placement,
-    Policy, ProcessLimits, Retention, TaskRef, TaskSpec, TaskState, Tries,
+    Policy, PolicyField, ProcessLimits, Retention, Stated, TaskRef, TaskSpec, TaskState, Tries,
 };
 
 /// The namespace and the zone that an empty text stands for.
@@ -214,7 +215,18 @@ pub fn action(wire: v1::Action) -> Result<Action, Reject> {
                     .map(http_status)
                     .collect::<Result<_, _>>()?,
                 timeout_ms: http.timeout_ms.unwrap_or(HTTP_TIMEOUT_MS_DEFAULT),
-                expect: http.expect.map(checked_pattern).transpose()?,
+                expect: http
+                    .expect
+                    .map(|text| checked_pattern("action.http.expect", text))
+                    .transpose()?,
+                expect_headers: http
+                    .expect_headers
+                    .into_iter()
+                    .map(|header| {
+                        let pattern = checked_pattern("action.http.expect_headers", header.value)?;
+                        Ok((header.name, pattern))
+                    })
+                    .collect::<Result<_, Reject>>()?,
             },
             Kind::Sample(sample) => Action::Sample {
                 succeed: sample.succeed,
@@ -240,10 +252,10 @@ fn process_limits(wire: v1::ProcessLimits) -> ProcessLimits {
     }
 }
 
-fn checked_pattern(text: String) -> Result<String, Reject> {
+fn checked_pattern(field: &str, text: String) -> Result<String, Reject> {
     match pattern(&text) {
         Ok(_) => Ok(text),
-        Err(problem) => Err(invalid("action.http.expect", problem)),
+        Err(problem) => Err(invalid(field, problem)),
     }
 }
 
@@ -265,6 +277,8 @@ pub fn policy(wire: v1::Policy) -> Result<Policy, Reject> {
     let default = Policy::default();
     let tries = wire.tries.unwrap_or_default();
     let retention = wire.retention.unwrap_or_default();
+    let priority = wire.priority.unwrap_or(0);
+    let stated = stated(&wire, &tries, &retention);
     Ok(Policy {
         grace_ms: wire.grace_ms.unwrap_or(default.grace_ms),
         missed: missed(wire.missed),
@@ -276,9 +290,9 @@ pub fn policy(wire: v1::Policy) -> Result<Policy, Reject> {
             delay_ms_max: tries.delay_ms_max.unwrap_or(default.tries.delay_ms_max),
         },
         delivery: delivery(wire.delivery)?,
-        time_limit_ms: wire.time_limit_ms,
-        priority: i8::try_from(wire.priority)
-            .map_err(|_| invalid("policy.priority", format!("{}; expected -100 to 100", wire.priority)))?,
+        time_limit_ms: wire.time_limit_ms.filter(|limit| *limit > 0),
+        priority: i8::try_from(priority)
+            .map_err(|_| invalid("policy.priority", format!("{priority}; expected -100 to 100")))?,
         retention: Retention {
             finished_max: retention.finished_max.unwrap_or(default.retention.finished_max),
             failed_max: retention.failed_max.unwrap_or(default.retention.failed_max),
@@ -287,6 +301,7 @@ pub fn policy(wire: v1::Policy) -> Result<Policy, Reject> {
                 .unwrap_or(default.retention.finished_age_ms_max),
             failed_age_ms_max: retention
                 .failed_age_ms_max
+                .or(retention.finished_age_ms_max)
                 .unwrap_or(default.retention.failed_age_ms_max),
         },
         group: wire.group.map(|group| Group {
@@ -298,7 +313,33 @@ pub fn policy(wire: v1::Policy) -> Result<Policy, Reject> {
             prefer: placement.prefer,
         }),
         notify: wire.notify.into_iter().map(notify).collect::<Result<_, _>>()?,
+        stated,
     })
+}
+
+/// What is there, but for what is there only because the task has it from the cluster.
+fn stated(wire: &v1::Policy, tries: &v1::Tries, retention: &v1::Retention) -> Stated {
+    let is_there = |field: PolicyField| match field {
+        PolicyField::Grace => wire.grace_ms.is_some(),
+        PolicyField::Missed => wire.missed.as_ref().is_some_and(|missed| missed.rule.is_some()),
+        PolicyField::Overlap => wire.overlap() != v1::Overlap::Unspecified,
+        PolicyField::Tries => tries.max.is_some(),
+        PolicyField::RetryDelay => tries.delay_ms.is_some(),
+        PolicyField::RetryFactor => tries.factor_percent.is_some(),
+        PolicyField::RetryDelayMax => tries.delay_ms_max.is_some(),
+        PolicyField::TimeLimit => wire.time_limit_ms.is_some(),
+        PolicyField::Priority => wire.priority.is_some(),
+        PolicyField::KeepFinished => retention.finished_max.is_some(),
+        PolicyField::KeepFailed => retention.failed_max.is_some(),
+        PolicyField::KeepFor => retention.finished_age_ms_max.is_some(),
+        PolicyField::KeepFailedFor => retention.failed_age_ms_max.is_some(),
+    };
+    let mut stated = Stated::default();
+    for field in PolicyField::ALL {
+        let defaulted = wire.defaulted.iter().any(|name| name == field.as_str());
+        stated.set(field, is_there(field) && !defaulted);
+    }
+    stated
 }
 
 fn notify(wire: v1::Notify) -> Result<Notify, Reject> {
@@ -423,6 +464,34 @@ pub fn request_key(wire: Option<v1::RequestKey>) -> Result<RequestKey, Reject> {
 /// The parameters of a trigger; their sizes are checked by [`sched_core::validate::params`].
 pub fn params(wire: Vec<v1::Param>) -> Vec<(String, String)> {
     wire.into_iter().map(|param| (param.key, param.value)).collect()
+}
+
+/// A change of the cluster's settings: what is set, and what gets the value that is built in.
+///
+/// # Errors
+///
+/// When nothing is changed, a key is not known or comes twice, or a value is not acceptable.
+pub fn config_change(set: &[v1::Param], unset: &[String]) -> Result<(Config, Vec<Setting>), Reject> {
+    if set.is_empty() && unset.is_empty() {
+        return Err(invalid("config", "names no setting; expected for example tries=3"));
+    }
+    let mut config = Config::default();
+    let mut cleared = Vec::new();
+    for key in unset {
+        let setting = Setting::of(key)?;
+        if cleared.contains(&setting) {
+            return Err(invalid(&format!("config.{key}"), "stands here twice"));
+        }
+        cleared.push(setting);
+    }
+    for v1::Param { key, value } in set {
+        let setting = Setting::of(key)?;
+        if config.is_set(setting) || cleared.contains(&setting) {
+            return Err(invalid(&format!("config.{key}"), "stands here twice"));
+        }
+        config.set(setting, value)?;
+    }
+    Ok((config, cleared))
 }
 
 /// A task's state.

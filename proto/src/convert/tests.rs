@@ -5,11 +5,19 @@ use sched_core::ids::{RequestKey, RunId, SessionId, TaskId, Token};
 use sched_core::schedule::{DstPolicy, Schedule};
 use sched_core::task::{
     Action, Bounds, Delivery, Ending, Group, Jitter, Missed, NextRun, Notify, NotifyOn, NotifyTo, Overlap, Placement,
-    Policy, ProcessLimits, Retention, TaskRef, TaskSpec, Tries,
+    Policy, PolicyField, ProcessLimits, Retention, Stated, TaskRef, TaskSpec, Tries,
 };
 use std::collections::BTreeMap;
 
 const ACCEPTED: Timestamp = Timestamp::from_millis(1_700_000_000_123);
+
+fn all_stated() -> Stated {
+    let mut stated = Stated::default();
+    for field in PolicyField::ALL {
+        stated.set(field, true);
+    }
+    stated
+}
 
 /// A task in which no field has its default value.
 fn full() -> TaskSpec {
@@ -58,6 +66,7 @@ fn full() -> TaskSpec {
                     },
                 })
                 .collect(),
+            stated: all_stated(),
         },
         bounds: Bounds {
             not_before: Some(Timestamp::from_millis(1)),
@@ -133,6 +142,7 @@ fn actions() -> Vec<Action> {
             success_statuses: vec![200, 404],
             timeout_ms: 17,
             expect: Some("ok|done".into()),
+            expect_headers: vec![("content-type".into(), "json".into())],
         },
         Action::Sample {
             succeed: true,
@@ -177,7 +187,36 @@ fn a_task_of_defaults_comes_back() {
         action: Some(to_wire::action(&spec.action)),
         ..v1::TaskSpec::default()
     };
-    assert_eq!(from_wire::task_spec(sparse, ACCEPTED), Ok(spec));
+    assert_eq!(from_wire::task_spec(sparse, ACCEPTED), Ok(spec.clone()));
+    assert_eq!(from_wire::task_spec(to_wire::asked_task(&spec), ACCEPTED), Ok(spec));
+}
+
+#[test]
+fn what_is_stated_travels_and_what_is_left_to_the_cluster_does_not() {
+    for field in PolicyField::ALL {
+        // Stated, and by chance what is built in.
+        let mut policy = Policy::default();
+        policy.stated.set(field, true);
+        assert_eq!(
+            from_wire::policy(to_wire::policy(&policy)).as_ref(),
+            Ok(&policy),
+            "{field:?}"
+        );
+        let asked = from_wire::policy(to_wire::asked_policy(&policy)).expect("readable");
+        assert!(asked.stated.iter().eq([field]), "{field:?}: {asked:?}");
+    }
+    // A value that is not built in is asked for, whoever wrote it there.
+    let policy = Policy {
+        priority: 5,
+        ..Policy::default()
+    };
+    let asked = from_wire::policy(to_wire::asked_policy(&policy)).expect("readable");
+    assert!(asked.stated.iter().eq([PolicyField::Priority]));
+    let (mut task, mut limited) = (full(), Policy::default());
+    limited.time_limit_ms = Some(5);
+    task.policy.fill(None, &limited);
+    assert_eq!(from_wire::policy(to_wire::policy(&task.policy)), Ok(task.policy));
+    assert_eq!(to_wire::asked_policy(&Policy::default()).time_limit_ms, None);
 }
 
 #[test]
@@ -321,7 +360,7 @@ fn nonsense_is_refused_by_the_name_of_its_field() {
         }),
         ("policy.overlap", |spec| policy(spec).overlap = -1),
         ("policy.delivery", |spec| policy(spec).delivery = 3),
-        ("policy.priority", |spec| policy(spec).priority = 1_000),
+        ("policy.priority", |spec| policy(spec).priority = Some(1_000)),
     ];
     for (expected, spoil) in table {
         let mut wire = to_wire::task_spec(&full());

@@ -3,15 +3,24 @@
 use crate::v1;
 use sched_core::Timestamp;
 use sched_core::command::{Reply, SpoolOp};
+use sched_core::config::{Config, Setting};
 use sched_core::ids::{RequestKey, RunId, TaskId};
 use sched_core::run::{Attempt, AttemptEnd, LedgerFact, LedgerLine, Occurrence, Run, RunState};
 use sched_core::schedule::{DstPolicy, Schedule};
 use sched_core::task::{
-    Action, Bounds, Delivery, Ending, Missed, NextRun, Notify, NotifyOn, NotifyTo, Overlap, Policy, ScheduleKind, Task,
-    TaskRef, TaskSpec, TaskState, TaskStatus,
+    Action, Bounds, Delivery, Ending, Missed, NextRun, Notify, NotifyOn, NotifyTo, Overlap, Policy, PolicyField,
+    ScheduleKind, Task, TaskRef, TaskSpec, TaskState, TaskStatus,
 };
 
-/// A task as a client asks for it. Every optional field is written out, so that the reader needs to know no default.
+/// A task as a client asks for it: what it leaves to the cluster is left out.
+pub fn asked_task(spec: &TaskSpec) -> v1::TaskSpec {
+    v1::TaskSpec {
+        policy: Some(asked_policy(&spec.policy)),
+        ..task_spec(spec)
+    }
+}
+
+/// A task as it is. Every optional field is written out, so that the reader needs to know no default.
 pub fn task_spec(spec: &TaskSpec) -> v1::TaskSpec {
     v1::TaskSpec {
         namespace: spec.namespace.clone(),
@@ -128,6 +137,7 @@ pub fn action(action: &Action) -> v1::Action {
             success_statuses,
             timeout_ms,
             expect,
+            expect_headers,
         } => Kind::Http(v1::HttpAction {
             method: method.clone(),
             url: url.clone(),
@@ -136,6 +146,7 @@ pub fn action(action: &Action) -> v1::Action {
             success_statuses: success_statuses.iter().map(|status| u32::from(*status)).collect(),
             timeout_ms: Some(*timeout_ms),
             expect: expect.clone(),
+            expect_headers: expect_headers.iter().map(header).collect(),
         }),
         Action::Sample {
             succeed,
@@ -170,7 +181,37 @@ fn header((name, value): &(String, String)) -> v1::Header {
     }
 }
 
-/// The policies of a task.
+/// The policies that a caller asks for: what he states, and what differs from what is built in. The rest is left to the cluster.
+pub fn asked_policy(asked: &Policy) -> v1::Policy {
+    use PolicyField as F;
+    let built_in = Policy::default();
+    let asks = |field: F| asked.stated.contains(field) || !asked.has_same(field, &built_in);
+    let full = policy(asked);
+    let (tries, kept) = (full.tries.unwrap_or_default(), full.retention.unwrap_or_default());
+    v1::Policy {
+        grace_ms: full.grace_ms.filter(|_| asks(F::Grace)),
+        missed: full.missed.filter(|_| asks(F::Missed)),
+        overlap: if asks(F::Overlap) { full.overlap } else { 0 },
+        tries: Some(v1::Tries {
+            max: tries.max.filter(|_| asks(F::Tries)),
+            delay_ms: tries.delay_ms.filter(|_| asks(F::RetryDelay)),
+            factor_percent: tries.factor_percent.filter(|_| asks(F::RetryFactor)),
+            delay_ms_max: tries.delay_ms_max.filter(|_| asks(F::RetryDelayMax)),
+        }),
+        time_limit_ms: asks(F::TimeLimit).then(|| asked.time_limit_ms.unwrap_or(0)),
+        priority: full.priority.filter(|_| asks(F::Priority)),
+        retention: Some(v1::Retention {
+            finished_max: kept.finished_max.filter(|_| asks(F::KeepFinished)),
+            failed_max: kept.failed_max.filter(|_| asks(F::KeepFailed)),
+            finished_age_ms_max: kept.finished_age_ms_max.filter(|_| asks(F::KeepFor)),
+            failed_age_ms_max: kept.failed_age_ms_max.filter(|_| asks(F::KeepFailedFor)),
+        }),
+        defaulted: Vec::new(),
+        ..full
+    }
+}
+
+/// The policies of a task: all of them, and which of them it does not state itself.
 pub fn policy(policy: &Policy) -> v1::Policy {
     v1::Policy {
         grace_ms: Some(policy.grace_ms),
@@ -183,8 +224,11 @@ pub fn policy(policy: &Policy) -> v1::Policy {
             delay_ms_max: Some(policy.tries.delay_ms_max),
         }),
         delivery: delivery(policy.delivery).into(),
-        time_limit_ms: policy.time_limit_ms,
-        priority: i32::from(policy.priority),
+        // None at all can be stated, too.
+        time_limit_ms: policy
+            .time_limit_ms
+            .or(policy.stated.contains(PolicyField::TimeLimit).then_some(0)),
+        priority: Some(i32::from(policy.priority)),
         retention: Some(v1::Retention {
             finished_max: Some(policy.retention.finished_max),
             failed_max: Some(policy.retention.failed_max),
@@ -200,6 +244,11 @@ pub fn policy(policy: &Policy) -> v1::Policy {
             prefer: policy.placement.prefer.clone(),
         }),
         notify: policy.notify.iter().map(notify).collect(),
+        defaulted: PolicyField::ALL
+            .into_iter()
+            .filter(|field| !policy.stated.contains(*field))
+            .map(|field| field.as_str().to_owned())
+            .collect(),
     }
 }
 
@@ -493,6 +542,28 @@ pub fn task_reply(reply: &Reply) -> Option<v1::TaskReply> {
             state: task_state(*state).into(),
             next_run: Some(next_run(*next)),
         }),
+        _ => None,
+    }
+}
+
+/// All settings of the cluster.
+pub fn config(config: &Config) -> v1::ConfigReply {
+    let built_in = Config::default();
+    let setting = |setting: Setting| v1::Setting {
+        key: setting.key().to_owned(),
+        value: config.value(setting),
+        built_in: built_in.value(setting),
+        set: config.is_set(setting),
+    };
+    v1::ConfigReply {
+        settings: Setting::all().map(setting).collect(),
+    }
+}
+
+/// The reply to a change of settings; nothing when the command was another.
+pub fn config_reply(reply: &Reply) -> Option<v1::ConfigReply> {
+    match reply {
+        Reply::Config(all) => Some(config(all)),
         _ => None,
     }
 }

@@ -133,11 +133,11 @@ const SPOILED: &[(&str, Spoil)] = &[
         task(r).labels.extend((0..33).map(|n| (n.to_string(), String::new())))
     }),
     ("labels", |r| task(r).labels.extend([(String::new(), "x".to_owned())])),
-    ("policy", |r| policy(r).priority = i32::MAX),
+    ("policy", |r| policy(r).priority = Some(i32::MAX)),
     ("policy", |r| policy(r).overlap = 77),
     ("policy", |r| policy(r).delivery = -1),
     ("policy", |r| policy(r).grace_ms = Some(u64::MAX)),
-    ("policy", |r| policy(r).time_limit_ms = Some(0)),
+    ("policy", |r| policy(r).time_limit_ms = Some(u64::MAX)),
     ("policy", |r| {
         policy(r).missed = Some(v1::Missed {
             rule: Some(v1::missed::Rule::All(v1::MissedAll { max: 0 })),

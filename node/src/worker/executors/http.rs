@@ -1,4 +1,4 @@
-//! `http`: one request, judged by the status of its answer and, where the task asks for it, by the answer's body.
+//! `http`: one request, judged by the status of its answer and, where the task asks for it, by the answer's headers and body.
 //!
 //! Redirects are not followed: the answer is judged as it is. Followed, a POST would silently become a GET, and headers meant for one
 //! host would reach another.
@@ -14,7 +14,7 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER}
 use reqwest::{Client, Method, Request, Response, StatusCode, Url};
 use sched_core::Timestamp;
 use sched_core::task::Action;
-use sched_proto::pattern::pattern;
+use sched_proto::pattern::{Regex, pattern};
 use std::time::Duration;
 
 /// Names the run, the same for all its attempts, so that the other side can tell a repeat.
@@ -50,6 +50,7 @@ impl HttpExecutor {
         let Action::Http {
             success_statuses,
             expect,
+            expect_headers,
             ..
         } = &job.action
         else {
@@ -58,6 +59,10 @@ impl HttpExecutor {
         let expect = match expect.as_deref().map(pattern).transpose() {
             Ok(expect) => expect,
             Err(problem) => return Outcome::failure(format!("expected body: {problem}")),
+        };
+        let expect_headers = match compiled(expect_headers) {
+            Ok(expect_headers) => expect_headers,
+            Err(problem) => return Outcome::failure(format!("expected header: {problem}")),
         };
         let client = match &self.client {
             Ok(client) => client,
@@ -72,7 +77,12 @@ impl HttpExecutor {
             Err(e) => return Outcome::failure(chain(&e)),
         };
         let status = response.status();
-        let outcome = judge(status, response.headers(), success_statuses, self.clock.wall());
+        let mut outcome = judge(status, response.headers(), success_statuses, self.clock.wall());
+        if outcome.verdict == Outcome::success().verdict
+            && let Some(problem) = missing_header(response.headers(), &expect_headers)
+        {
+            outcome = Outcome::failure(format!("answered {status}, but {problem}"));
+        }
         output.report_start();
         // The verdict stands by the status; only a success needs its whole answer to be one.
         let succeeded = outcome.verdict == Outcome::success().verdict;
@@ -188,17 +198,52 @@ fn judge(status: StatusCode, headers: &HeaderMap, success: &[u16], now: Timestam
     }
 }
 
+/// Names of headers with the expressions that one of their values must match.
+fn compiled(expected: &[(String, String)]) -> Result<Vec<(&str, Regex)>, String> {
+    expected
+        .iter()
+        .map(|(name, text)| Ok((name.as_str(), pattern(text)?)))
+        .collect()
+}
+
+/// Says which of the expected headers is not there, or is not as expected.
+fn missing_header(headers: &HeaderMap, expected: &[(&str, Regex)]) -> Option<String> {
+    let is_met = |(name, regex): &&(&str, Regex)| {
+        let mut values = headers.get_all(*name).into_iter();
+        values.any(|value| regex.is_match(value.as_bytes()))
+    };
+    let (name, regex) = expected.iter().find(|expected| !is_met(expected))?;
+    Some(match headers.get(*name) {
+        None => format!("without header {name}"),
+        Some(value) => {
+            let value = String::from_utf8_lossy(value.as_bytes());
+            let pattern = regex.as_str();
+            format!("header {name} is {value:.200?} and does not match {pattern:?}")
+        }
+    })
+}
+
 /// Reads seconds or a date.
 fn retry_after_ms(value: &str, now: Timestamp) -> Option<u64> {
     let value = value.trim();
     let ms = match value.parse::<u64>() {
         Ok(seconds) => seconds.saturating_mul(1000),
-        Err(_) => {
-            let at = jiff::fmt::rfc2822::parse(value).ok()?.timestamp().as_millisecond();
-            u64::try_from(Timestamp::from_millis(at).millis_since(now)).unwrap_or(0)
-        }
+        Err(_) => u64::try_from(http_date(value)?.millis_since(now)).unwrap_or(0),
     };
     Some(ms.min(RETRY_AFTER_MS_MAX))
+}
+
+/// Reads a date in any of the three forms that HTTP has: today's, and two that nobody should send any more.
+fn http_date(text: &str) -> Option<Timestamp> {
+    let today = || Some(jiff::fmt::rfc2822::parse(text).ok()?.timestamp());
+    let former = |format: &str| {
+        let civil = jiff::civil::DateTime::strptime(format, text).ok()?;
+        Some(civil.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp())
+    };
+    let at = today()
+        .or_else(|| former("%A, %d-%b-%y %H:%M:%S GMT"))
+        .or_else(|| former("%a %b %e %H:%M:%S %Y"))?;
+    Some(Timestamp::from_millis(at.as_millisecond()))
 }
 
 /// Passes the beginning of the body on to the output, and returns it when it is to be kept.

@@ -48,6 +48,7 @@ fn get(url: &str) -> Action {
         success_statuses: Vec::new(),
         timeout_ms: 20_000,
         expect: None,
+        expect_headers: Vec::new(),
     }
 }
 
@@ -167,6 +168,7 @@ async fn the_request_is_as_asked_and_names_its_run() {
         success_statuses: Vec::new(),
         timeout_ms: 0,
         expect: None,
+        expect_headers: Vec::new(),
     };
     assert_eq!(run(action).await.result.verdict, Verdict::Success);
     let request = served.await.unwrap();
@@ -283,5 +285,67 @@ async fn the_body_of_a_success_must_be_as_expected() {
             *expected = Some(expect.to_owned());
         }
         assert_eq!(run(action).await.result.verdict, verdict, "{body}");
+    }
+}
+
+#[tokio::test]
+async fn the_headers_of_a_success_must_be_as_expected() {
+    let expected = |name: &str, pattern: &str| (name.to_owned(), pattern.to_owned());
+    let json = expected("Content-Type", "^application/json");
+    for (head, expect, verdict) in [
+        (
+            "200 OK\r\ncontent-type: application/json; charset=utf-8",
+            vec![json.clone()],
+            Verdict::Success,
+        ),
+        // One of several values is enough.
+        (
+            "200 OK\r\nX-A: 1\r\nX-A: 2",
+            vec![expected("x-a", "^2$")],
+            Verdict::Success,
+        ),
+        (
+            "200 OK\r\nContent-Type: text/html",
+            vec![json.clone()],
+            failure(
+                "answered 200 OK, but header Content-Type is \"text/html\" and does not match \"^application/json\"",
+            ),
+        ),
+        (
+            "200 OK",
+            vec![expected("X-A", ""), json.clone()],
+            failure("answered 200 OK, but without header X-A"),
+        ),
+        // A failure stays what it is.
+        ("404 Not Found", vec![json], failure("answered 404 Not Found")),
+    ] {
+        let (url, _served) = server(format!("HTTP/1.1 {head}\r\nContent-Length: 2\r\n\r\nok")).await;
+        let mut action = get(&url);
+        if let Action::Http { expect_headers, .. } = &mut action {
+            *expect_headers = expect;
+        }
+        let finished = run(action).await;
+        assert_eq!(finished.result.verdict, verdict, "{head}");
+        assert_eq!(finished.result.output_tail, b"ok", "the body is reported all the same");
+    }
+}
+
+#[tokio::test]
+async fn a_date_of_retry_after_is_honoured_as_a_delay() {
+    // The clock of the test stands still at this instant.
+    for date in [
+        "Tue, 14 Nov 2023 22:14:20 GMT",
+        "Tuesday, 14-Nov-23 22:14:20 GMT",
+        "Tue Nov 14 22:14:20 2023",
+    ] {
+        for status in ["429 Too Many Requests", "503 Service Unavailable"] {
+            let answer = format!("HTTP/1.1 {status}\r\nRetry-After: {date}\r\nContent-Length: 0\r\n\r\n");
+            let (url, _served) = server(answer).await;
+            let expected = Verdict::DelayMe {
+                delay_ms: 60_000,
+                reason: format!("answered {status} with Retry-After"),
+            };
+            assert_eq!(run(get(&url)).await.result.verdict, expected, "{date}");
+        }
     }
 }

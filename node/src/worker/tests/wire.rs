@@ -1,5 +1,6 @@
 use super::*;
 use prost::Message;
+use sched_core::limits::{OUTPUT_TAIL_BYTES_MAX, TEXT_BYTES_MAX};
 
 fn jobs() -> Vec<Job> {
     let actions = [
@@ -24,6 +25,7 @@ fn jobs() -> Vec<Job> {
             success_statuses: vec![200, 418],
             timeout_ms: 1234,
             expect: Some("ok".into()),
+            expect_headers: vec![("content-type".into(), "json".into())],
         },
         Action::Sample {
             succeed: true,
@@ -204,5 +206,29 @@ fn what_a_newer_leader_might_send_is_refused_by_name() {
         let mut run = job_to_wire(&jobs()[0]);
         edit(&mut run);
         assert_eq!(job_from_wire(run).unwrap_err().to_string(), message);
+    }
+}
+
+#[test]
+fn a_reason_of_any_length_makes_a_report_that_can_be_recorded() {
+    // Two bytes a character: the bound lies in the middle of one.
+    let reason = format!("x{}", "é".repeat(4 << 20));
+    for verdict in [
+        Verdict::Failure { reason: reason.clone() },
+        Verdict::DelayMe { delay_ms: 1, reason },
+    ] {
+        let result = RunResult {
+            verdict,
+            exit_code: None,
+            started_at: Timestamp::EPOCH,
+            ended_at: Timestamp::EPOCH,
+            output_tail: vec![7; 1 << 20],
+        };
+        let read = result_from_wire(result_to_wire(&result, "")).unwrap();
+        let (Verdict::Failure { reason } | Verdict::DelayMe { reason, .. }) = &read.verdict else {
+            panic!("{:?}", read.verdict);
+        };
+        assert_eq!(reason.len(), TEXT_BYTES_MAX - 1);
+        assert_eq!(read.output_tail.len(), OUTPUT_TAIL_BYTES_MAX);
     }
 }
