@@ -1,7 +1,7 @@
 //! Missed, early, orphan, and late after a heal: did every occurrence begin once, in its time, and nothing else?
 
 use super::case::{Case, Seen};
-use super::history::{Delivery, RunFound};
+use super::history::{Answer, Delivery, RunFound};
 use super::report::{Class, Report};
 use super::sweep::{Fit, Swept, sweep};
 use super::targets::{self, Target};
@@ -27,14 +27,14 @@ pub(super) fn judge(case: &Case<'_>, report: &mut Report) {
             }
         }
     }
-    if case.task.watched {
+    if case.task.watched || matches!(case.task.answer, Answer::Refused { .. }) {
         watched(case, targets, report);
     } else {
         unwatched(case, targets, report);
     }
 }
 
-fn watched(case: &Case<'_>, targets: Vec<Target>, report: &mut Report) {
+fn watched(case: &Case<'_>, mut targets: Vec<Target>, report: &mut Report) {
     let early = case.history.bounds.early_ms_max;
     let mut twice = BTreeSet::new();
     let mut occurrences = BTreeSet::new();
@@ -61,19 +61,81 @@ fn watched(case: &Case<'_>, targets: Vec<Target>, report: &mut Report) {
         }
         runs.push(seen);
     }
+    runs.retain(|seen| {
+        let manual = seen.found.is_some_and(|found| found.manual);
+        let named = named(&mut targets, seen.processes[0].scheduled_at_ms, manual);
+        if let Some(target) = named {
+            fits_in(case, seen, fit(target, seen.started_at_ms(), early), report);
+        }
+        named.is_none()
+    });
+    unstarted(case, &mut targets, report);
+    // What a trigger gave and what the schedule gave do not stand in for each other.
+    let (by_hand, by_time): (Vec<Target>, Vec<Target>) = targets.into_iter().partition(|target| target.manual);
+    let (manual, scheduled): (Vec<_>, Vec<_>) = runs
+        .into_iter()
+        .partition(|seen| seen.found.is_some_and(|found| found.manual));
+    let mut unserved = served(case, &manual, by_hand, &mut Vec::new(), report);
+    unserved.extend(served(case, &scheduled, by_time, &mut unserved.clone(), report));
+    for target in unserved.iter().filter(|target| target.must) {
+        let detail = format!("{}: no process, and no run", due(target));
+        report.accuse(Class::Missed, &case.task.key, detail);
+    }
+}
+
+/// Matches runs with targets by time and returns what is left. A run that no replica knows may be one that was triggered.
+fn served(
+    case: &Case<'_>,
+    runs: &[&Seen<'_>],
+    targets: Vec<Target>,
+    spare: &mut Vec<Target>,
+    report: &mut Report,
+) -> Vec<Target> {
+    let early = case.history.bounds.early_ms_max;
     let starts: Vec<i64> = runs.iter().map(|seen| seen.started_at_ms()).collect();
     let Swept { fits, unserved } = sweep(targets, &starts, early);
-    for (seen, fit) in runs.iter().zip(fits) {
-        fits_in(case, seen, fit, report);
+    for (seen, found) in runs.iter().zip(fits) {
+        let start = seen.started_at_ms();
+        let place = spare
+            .iter()
+            .position(|target| fit(*target, start, early) == Fit::InTime(*target));
+        match (found, place) {
+            (Fit::Orphan, Some(place)) if seen.found.is_none() => {
+                spare.remove(place);
+            }
+            _ => fits_in(case, seen, found, report),
+        }
     }
-    let started: BTreeSet<&str> = case.seen.iter().map(|seen| seen.run).collect();
-    let mut uncovered: Vec<&RunFound> = case
-        .runs()
-        .iter()
-        .filter(|found| !started.contains(found.run.as_str()))
-        .collect();
-    for target in unserved.iter().filter(|target| target.must) {
-        never_started(case, target, &mut uncovered, report);
+    unserved
+}
+
+fn due(target: &Target) -> String {
+    format!(
+        "due at {}, to start by {}{}",
+        target.due_ms,
+        target.deadline.at_ms,
+        after(target.deadline.healed_at_ms)
+    )
+}
+
+/// Takes the occurrence that a run was told to be, if the task has it.
+///
+/// By time alone each run could serve its neighbour where occurrences are closer than their deadlines, and the one that is missing
+/// would be the last, whose deadline is not over yet. A wrong name is found out: two runs have it, and another occurrence has none.
+fn named(targets: &mut Vec<Target>, scheduled_at_ms: i64, manual: bool) -> Option<Target> {
+    let of_name =
+        |target: &Target| !target.manual && target.due_ms == scheduled_at_ms && target.due_ms == target.release_ms;
+    let place = targets.iter().position(|target| !manual && of_name(target))?;
+    Some(targets.remove(place))
+}
+
+fn fit(target: Target, start: i64, early_ms_max: i64) -> Fit {
+    if start < target.release_ms.saturating_sub(early_ms_max) {
+        Fit::Early(target)
+    } else if start > target.deadline.at_ms {
+        Fit::Late(target)
+    } else {
+        Fit::InTime(target)
     }
 }
 
@@ -133,32 +195,32 @@ fn after(healed_at_ms: Option<i64>) -> String {
     healed_at_ms.map_or_else(String::new, |healed| format!(", after the heal at {healed}"))
 }
 
-/// No process began. What the cluster itself says of the occurrence decides: it may be shown as LOST, or still wait.
-fn never_started(case: &Case<'_>, target: &Target, uncovered: &mut Vec<&RunFound>, report: &mut Report) {
-    let place = uncovered.iter().position(|found| {
-        if target.manual {
-            found.manual
-        } else {
-            !found.manual && (found.scheduled_at_ms == target.due_ms || target.release_ms > target.due_ms)
+/// Runs without a process: the cluster itself says of which occurrence, and that it has not begun. Their targets are judged here
+/// and do not take part in the sweep, where another start would serve them.
+fn unstarted(case: &Case<'_>, targets: &mut Vec<Target>, report: &mut Report) {
+    let started: BTreeSet<&str> = case.seen.iter().map(|seen| seen.run).collect();
+    for found in case.runs().iter().filter(|found| !started.contains(found.run.as_str())) {
+        let of_found = |target: &Target| target.manual == found.manual && target.due_ms == found.scheduled_at_ms;
+        // What was due when it was asked for gets its instant from the leader, as does what was triggered.
+        let at_once = |target: &Target| {
+            target.manual == found.manual
+                && (target.manual || target.due_ms <= case.task.asked_at_ms)
+                && target.release_ms <= found.scheduled_at_ms.saturating_add(case.history.bounds.early_ms_max)
+        };
+        let fits = |target: &Target| of_found(target) || at_once(target);
+        // Of several the last that must run: one that may go without is not what it is about.
+        let candidates = targets.iter().enumerate().filter(|(_, target)| fits(target));
+        let place = candidates.max_by_key(|(_, target)| (of_found(target), target.must, target.release_ms));
+        let Some((place, _)) = place else { continue };
+        let target = targets.swap_remove(place);
+        if target.must {
+            never_started(case, &target, found, report);
         }
-    });
-    // A task that was due when it was asked for gets its instant from the leader.
-    let place = place.or_else(|| {
-        let at_once = |found: &&RunFound| !target.manual && !found.manual && target.release_ms == case.task.asked_at_ms;
-        uncovered.iter().position(at_once)
-    });
-    let found = place.map(|place| uncovered.remove(place));
-    let key = &case.task.key;
-    let due = format!(
-        "due at {}, to start by {}{}",
-        target.due_ms,
-        target.deadline.at_ms,
-        after(target.deadline.healed_at_ms)
-    );
-    let Some(found) = found else {
-        report.accuse(Class::Missed, key, format!("{due}: no process, and no run"));
-        return;
-    };
+    }
+}
+
+fn never_started(case: &Case<'_>, target: &Target, found: &RunFound, report: &mut Report) {
+    let due = due(target);
     match found.state.as_str() {
         // The worker died between the grant and the process, and the cluster says that it does not know.
         "LOST" if case.task.delivery == Delivery::AtMostOnce => {}
@@ -177,20 +239,21 @@ fn never_started(case: &Case<'_>, target: &Target, uncovered: &mut Vec<&RunFound
 }
 
 /// Nobody saw its processes: its runs are taken as they are told of.
-fn unwatched(case: &Case<'_>, targets: Vec<Target>, report: &mut Report) {
+fn unwatched(case: &Case<'_>, mut targets: Vec<Target>, report: &mut Report) {
     let mut runs: Vec<&RunFound> = case.runs().iter().collect();
     runs.sort_by_key(|found| found.scheduled_at_ms);
+    runs.retain(|found| {
+        let named = named(&mut targets, found.scheduled_at_ms, found.manual);
+        if let Some(target) = named {
+            still_open(case, found, &target, report);
+        }
+        named.is_none()
+    });
     let starts: Vec<i64> = runs.iter().map(|found| found.scheduled_at_ms).collect();
     let Swept { fits, unserved } = sweep(targets, &starts, case.history.bounds.early_ms_max);
     for (found, fit) in runs.iter().zip(fits) {
         match fit {
-            Fit::InTime(target) => {
-                let open = matches!(found.state.as_str(), "PENDING" | "ASSIGNED") && !found.waits;
-                if open && target.must && target.deadline.at_ms < case.read_at_ms {
-                    let detail = format!("due at {}, it is {}", target.due_ms, found.state);
-                    report.accuse(Class::Stuck, &found.run, detail);
-                }
-            }
+            Fit::InTime(target) => still_open(case, found, &target, report),
             Fit::Late(_) | Fit::Early(_) | Fit::Orphan => {
                 let detail = format!(
                     "{} is no occurrence that is left of {:?}",
@@ -206,5 +269,13 @@ fn unwatched(case: &Case<'_>, targets: Vec<Target>, report: &mut Report) {
             &case.task.key,
             format!("due at {}: there is no run", target.due_ms),
         );
+    }
+}
+
+fn still_open(case: &Case<'_>, found: &RunFound, target: &Target, report: &mut Report) {
+    let open = matches!(found.state.as_str(), "PENDING" | "ASSIGNED") && !found.waits;
+    if open && target.must && target.deadline.at_ms < case.read_at_ms {
+        let detail = format!("due at {}, it is {}", target.due_ms, found.state);
+        report.accuse(Class::Stuck, &found.run, detail);
     }
 }

@@ -11,7 +11,7 @@ pub(super) struct Target {
     pub(super) due_ms: i64,
     /// It may not begin before.
     pub(super) release_ms: i64,
-    /// It must have begun by then, or may have if [`Target::must`] is false.
+    /// It must have begun by then. What may go without a run has no deadline, so that it takes no start from what may not.
     pub(super) deadline: Deadline,
     /// Its absence is a miss.
     pub(super) must: bool,
@@ -42,7 +42,11 @@ pub(super) fn of(task: &TaskAsked, history: &History, timeline: &Timeline, ledge
             Answer::Unknown => (NEVER, false),
             Answer::Accepted { at_ms, .. } => {
                 let deadline = timeline.deadline(at_ms);
-                (deadline, required(task, deadline, history))
+                if required(task, deadline, history) {
+                    (deadline, true)
+                } else {
+                    (NEVER, false)
+                }
             }
         };
         Some(Target {
@@ -97,12 +101,16 @@ fn scheduled(
     if gone.is_some_and(|(_, at)| due > at.saturating_add(history.bounds.early_ms_max)) {
         return None;
     }
-    let in_ledger = task.may_skip && ledger.iter().any(|(first, last)| (*first..=*last).contains(&due));
+    // What was due when it was asked for gets its instant from the leader, between then and the answer.
+    let latest = accepted(&task.answer).map_or(due, |(_, at)| due.max(if due <= task.asked_at_ms { at } else { due }));
+    if task.may_skip && ledger.iter().any(|(first, last)| *first <= latest && *last >= due) {
+        return None;
+    }
     Some(Target {
         due_ms: due,
         release_ms,
-        deadline,
-        must: must && !in_ledger,
+        deadline: if must { deadline } else { NEVER },
+        must,
         manual: false,
     })
 }
