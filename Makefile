@@ -43,7 +43,7 @@ golden: setup ## rewrite the expected output of golden tests; read the diff
 	git --no-pager diff --stat
 
 bench: build ## the figures in README, measured on this machine
-	@$(ENV) cargo run --quiet --locked -p sched-tests --bin bench
+	@$(ENV) cargo run --quiet --locked -p sched-tests --bin bench -- $(BENCH)
 
 image: build ## a container image from the binaries built here; BINARIES=build compiles inside the image
 	@deploy/image.sh

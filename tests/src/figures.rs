@@ -91,6 +91,14 @@ pub struct Restart {
 /// A task was refused, or a node did not come back.
 pub async fn restart(cluster: &mut Cluster, count: usize) -> Result<Restart> {
     let id = fill(cluster, count).await?;
+    restarted(cluster, count, id).await
+}
+
+/// Kills and starts nodes whose queue holds `count` tasks, the last of them `id`, and measures until they serve.
+///
+/// # Errors
+/// A node did not come back.
+pub async fn restarted(cluster: &mut Cluster, count: usize, id: u64) -> Result<Restart> {
     let follower = cluster.follower().await?;
     let follower_seconds = back(cluster, &[follower], id).await?;
     let leader = cluster.leader().await?;
@@ -105,7 +113,10 @@ pub async fn restart(cluster: &mut Cluster, count: usize) -> Result<Restart> {
 }
 
 /// Enqueues so many tasks that are due in a month; returns the id of the last.
-async fn fill(cluster: &Cluster, count: usize) -> Result<u64> {
+///
+/// # Errors
+/// One was refused.
+pub async fn fill(cluster: &Cluster, count: usize) -> Result<u64> {
     let mut api = cluster.nodes[cluster.leader().await?].api();
     let due = tasks::now_ms() + 30 * 24 * 3600 * 1000;
     let mut last = 0;

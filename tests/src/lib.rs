@@ -4,6 +4,7 @@
 //! Nothing here links the daemon: a node is known by its ports, its signals and what it prints, as an operator knows it.
 #![forbid(unsafe_code)]
 
+pub mod bench;
 pub mod binaries;
 pub mod checker;
 pub mod cli;

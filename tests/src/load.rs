@@ -63,8 +63,12 @@ pub struct Cost {
     pub nodes_cores: f64,
     /// Cores kept busy by neither nodes nor generator: above some tenths, the figures are those of a disturbed machine.
     pub foreign_cores: f64,
+    /// Bytes that the nodes wrote to disk per success.
+    pub written_per_op: f64,
     /// Memory of each node at the end, in MiB.
     pub resident_mib: Vec<f64>,
+    /// The most memory that any node ever had, in MiB.
+    pub peak_resident_mib: f64,
 }
 
 impl std::fmt::Display for Cost {
@@ -73,10 +77,9 @@ impl std::fmt::Display for Cost {
             nodes_us_per_op,
             generator_us_per_op,
             foreign_cores,
-            resident_mib,
+            peak_resident_mib: largest,
             ..
         } = self;
-        let largest = resident_mib.iter().copied().fold(0.0, f64::max);
         write!(
             f,
             "CPU per op {nodes_us_per_op:.0} µs in nodes and {generator_us_per_op:.0} µs in the generator, "
@@ -90,19 +93,25 @@ impl std::fmt::Display for Cost {
 
 /// Reads the meters at the start of a measurement.
 #[derive(Debug)]
-struct Meter {
+pub struct Meter {
     pids: Vec<u32>,
     start: Instant,
+    written: f64,
     nodes: f64,
     generator: f64,
     machine: f64,
 }
 
 impl Meter {
-    fn start(pids: &[u32]) -> Result<Self> {
+    /// Reads them for the first time.
+    ///
+    /// # Errors
+    /// The kernel does not tell.
+    pub fn start(pids: &[u32]) -> Result<Self> {
         Ok(Self {
             pids: pids.to_vec(),
             start: Instant::now(),
+            written: procfs::written_bytes_of(pids),
             nodes: procfs::cpu_seconds_of(pids),
             generator: procfs::cpu_seconds(std::process::id())?,
             machine: procfs::machine_busy_seconds()?,
@@ -110,7 +119,10 @@ impl Meter {
     }
 
     /// Reads them again; returns the seconds between and the cost of each of `ops`.
-    fn stop(&self, ops: u64) -> Result<(f64, Cost)> {
+    ///
+    /// # Errors
+    /// The kernel does not tell.
+    pub fn stop(&self, ops: u64) -> Result<(f64, Cost)> {
         let seconds = self.start.elapsed().as_secs_f64();
         let nodes = procfs::cpu_seconds_of(&self.pids) - self.nodes;
         let generator = procfs::cpu_seconds(std::process::id())? - self.generator;
@@ -121,6 +133,12 @@ impl Meter {
             generator_us_per_op: generator * per_op,
             nodes_cores: nodes / seconds,
             foreign_cores: ((machine - nodes - generator) / seconds).max(0.0),
+            written_per_op: (procfs::written_bytes_of(&self.pids) - self.written) / ops.max(1) as f64,
+            peak_resident_mib: self
+                .pids
+                .iter()
+                .filter_map(|pid| procfs::peak_resident_mib(*pid).ok())
+                .fold(0.0, f64::max),
             resident_mib: self
                 .pids
                 .iter()

@@ -33,19 +33,32 @@ pub fn cpu_seconds_of(pids: &[u32]) -> f64 {
 /// # Errors
 /// There is no such process.
 pub fn resident_mib(pid: u32) -> Result<f64> {
-    let path = format!("/proc/{pid}/status");
-    let text = std::fs::read_to_string(&path).with_context(|| path.clone())?;
+    Ok(number(&format!("/proc/{pid}/status"), "VmRSS:")? / 1024.0)
+}
+
+/// Returns the most memory that a process ever had resident, in MiB.
+///
+/// # Errors
+/// There is no such process.
+pub fn peak_resident_mib(pid: u32) -> Result<f64> {
+    Ok(number(&format!("/proc/{pid}/status"), "VmHWM:")? / 1024.0)
+}
+
+/// Returns the bytes that several processes have caused to be written to disk; those that are gone count nothing.
+pub fn written_bytes_of(pids: &[u32]) -> f64 {
+    let written = |pid: &u32| number(&format!("/proc/{pid}/io"), "write_bytes:").ok();
+    pids.iter().filter_map(written).sum()
+}
+
+/// Reads the number behind a name in one of the kernel's tables.
+fn number(path: &str, name: &str) -> Result<f64> {
+    let text = std::fs::read_to_string(path).with_context(|| path.to_owned())?;
     let line = text
         .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .with_context(|| format!("{path}: no VmRSS"))?;
-    let kib: f64 = line
-        .trim()
-        .trim_end_matches("kB")
-        .trim()
-        .parse()
-        .with_context(|| format!("{path}: {line}"))?;
-    Ok(kib / 1024.0)
+        .find_map(|line| line.strip_prefix(name))
+        .with_context(|| format!("{path}: no {name}"))?;
+    let number = line.split_whitespace().next().unwrap_or_default();
+    number.parse().with_context(|| format!("{path}: {name}{line}"))
 }
 
 /// Returns the processor time that the whole machine has spent working, in seconds.
