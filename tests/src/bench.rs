@@ -16,6 +16,7 @@ mod row;
 pub use plot::{Curve, Plot};
 pub use row::{Figure, Row};
 
+use crate::load::{Report, Way};
 use anyhow::{Result, bail};
 use std::time::Duration;
 
@@ -48,6 +49,31 @@ pub const PARTS: [&str; 9] = [
     "failover",
     "growth",
 ];
+
+impl Settings {
+    /// One short measurement of each.
+    pub fn short(duration: Duration) -> Self {
+        Self {
+            duration,
+            rounds: 1,
+            queue: 10_000,
+            burst: 10_000,
+            recurring: duration,
+            growth: 10_000,
+        }
+    }
+}
+
+/// Measures what others are compared with, on a fresh cluster: enqueues in the given way, or the full cycle of `sample` tasks.
+///
+/// # Errors
+/// The cluster does not form, or refuses.
+pub async fn ours(settings: &Settings, callers: usize, way: Option<Way>) -> Result<Report> {
+    match way {
+        Some(way) => enqueue::closed(settings, callers, way).await,
+        None => cycle::of_samples(settings, callers as u64).await,
+    }
+}
 
 /// What a part gave.
 #[derive(Debug, Default)]

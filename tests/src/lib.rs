@@ -14,6 +14,7 @@ pub mod guard;
 pub mod http;
 pub mod load;
 pub mod node;
+pub mod peers;
 pub mod ports;
 pub mod procfs;
 pub mod recorder;

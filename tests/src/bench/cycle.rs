@@ -41,7 +41,7 @@ pub(super) async fn rows(settings: &Settings) -> Result<Vec<Row>> {
     ];
     for (what, kind, bound) in table {
         let cluster = Cluster::new(Plan::nodes(3).with("--slots").with(SLOTS)).await?;
-        let report = cycle(&cluster, kind, settings.duration).await?;
+        let report = cycle(&cluster, kind, UNDER_WAY, settings.duration).await?;
         eprintln!("{report}");
         let mut rate = Figure::new("rate", report.ops_per_second, " runs/s");
         rate.bound = bound.map(super::row::Bound::AtLeast);
@@ -56,8 +56,14 @@ pub(super) async fn rows(settings: &Settings) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
+/// The full cycle of samples on a fresh cluster, with so many under way.
+pub(super) async fn of_samples(settings: &Settings, under_way: u64) -> Result<Report> {
+    let cluster = Cluster::new(Plan::nodes(3).with("--slots").with(SLOTS)).await?;
+    cycle(&cluster, tasks::sample(0, PAYLOAD), under_way, settings.duration).await
+}
+
 /// Keeps so many tasks under way for a while and counts those that end.
-async fn cycle(cluster: &Cluster, kind: Kind, duration: Duration) -> Result<Report> {
+async fn cycle(cluster: &Cluster, kind: Kind, under_way: u64, duration: Duration) -> Result<Report> {
     let leader = cluster.leader().await?;
     let mut api = cluster.nodes[leader].api();
     let feed = Feed::start(cluster.nodes[leader].api(), kind);
@@ -73,7 +79,7 @@ async fn cycle(cluster: &Cluster, kind: Kind, duration: Duration) -> Result<Repo
         if measured.is_none() && begin.elapsed() >= WARM_UP {
             measured = Some((Meter::start(&cluster.pids())?, done));
         }
-        while submitted < done + UNDER_WAY {
+        while submitted < done + under_way {
             feed.more.send(()).await.context("the stream of submits has ended")?;
             submitted += 1;
         }
