@@ -22,6 +22,8 @@ use tokio::time::timeout;
 const CONNECTIONS: usize = 8;
 /// Longest wait for an answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+/// Subscriptions below it are for all answers of a connection.
+const FIRST_SID: u64 = 2;
 const STREAM: &str = "TASKS";
 const CONSUMER: &str = "WORKERS";
 
@@ -144,7 +146,7 @@ impl Caller for Publisher {
         }
         if self.work == Work::Cycle {
             let next = format!("$JS.API.CONSUMER.MSG.NEXT.{STREAM}.{CONSUMER}");
-            let message = answered(self.connection.ask(&next, &Bytes::from_static(b"1")).await?).await?;
+            let message = answered(self.connection.fetch(&next, &Bytes::from_static(b"1")).await?).await?;
             let reply = message.reply.context("a message that asks for no acknowledgement")?;
             // A reply is asked for, so that the acknowledgement is known to be kept.
             answered(self.connection.ask(&reply, &Bytes::from_static(b"+ACK")).await?).await?;
@@ -222,12 +224,32 @@ impl Connection {
     /// Publishes, and returns what will hold the answer.
     async fn ask(&self, subject: &str, body: &Bytes) -> Result<oneshot::Receiver<Message>> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
+        self.send(number, String::new(), subject, body).await
+    }
+
+    /// The same for a message of the stream: it comes under its own subject, so that only a subscription of its own tells for whom it is.
+    async fn fetch(&self, subject: &str, body: &Bytes) -> Result<oneshot::Receiver<Message>> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let sid = number + FIRST_SID;
+        let before = format!("SUB {}.one.{number} {sid}\r\nUNSUB {sid} 1\r\n", self.inbox);
+        self.send(number, before, subject, body).await
+    }
+
+    async fn send(
+        &self,
+        number: u64,
+        before: String,
+        subject: &str,
+        body: &Bytes,
+    ) -> Result<oneshot::Receiver<Message>> {
         let (answer, answered) = oneshot::channel();
         self.waiting
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(number, answer);
-        let mut bytes = format!("PUB {subject} {}.{number} {}\r\n", self.inbox, body.len()).into_bytes();
+        let one = if before.is_empty() { "" } else { "one." };
+        let publish = format!("{before}PUB {subject} {}.{one}{number} {}\r\n", self.inbox, body.len());
+        let mut bytes = publish.into_bytes();
         bytes.extend_from_slice(body);
         bytes.extend_from_slice(b"\r\n");
         self.out.send(bytes).await.context("the connection is gone")?;
@@ -261,12 +283,15 @@ async fn listen(
             Some("MSG") => {
                 let words: Vec<&str> = words.collect();
                 // MSG subject sid [reply] bytes
-                let (subject, reply, bytes) = match words[..] {
-                    [subject, _, bytes] => (subject, None, bytes),
-                    [subject, _, reply, bytes] => (subject, Some(reply.to_owned()), bytes),
+                let (subject, sid, reply, bytes) = match words[..] {
+                    [subject, sid, bytes] => (subject, sid, None, bytes),
+                    [subject, sid, reply, bytes] => (subject, sid, Some(reply.to_owned()), bytes),
                     _ => bail!("{line:?}"),
                 };
-                let number = subject.rsplit('.').next().and_then(|word| word.parse().ok());
+                let number = match sid.parse::<u64>()?.checked_sub(FIRST_SID) {
+                    Some(number) => Some(number),
+                    None => subject.rsplit('.').next().and_then(|word| word.parse().ok()),
+                };
                 let mut body = vec![0; bytes.parse::<usize>()? + 2];
                 read.read_exact(&mut body).await?;
                 body.truncate(body.len() - 2);
