@@ -17,6 +17,7 @@ mod channels;
 pub mod clock;
 pub mod config;
 pub mod counters;
+mod disk;
 mod embedded;
 pub mod inspect;
 mod leader;

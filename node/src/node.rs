@@ -5,6 +5,7 @@ use crate::channels::Channels;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::counters::Counters;
+use crate::disk::{self, Disk};
 use crate::embedded::Embedded;
 use crate::leader::{self, Terms};
 use crate::shared::Shared;
@@ -112,6 +113,7 @@ pub struct Node {
     server: JoinHandle<()>,
     server_stop: CancellationToken,
     waits: JoinHandle<()>,
+    disk: JoinHandle<()>,
     /// Ready when the data folder is free for another.
     released: oneshot::Receiver<()>,
 }
@@ -141,6 +143,7 @@ impl Node {
             clock,
             zones: Arc::new(SystemZones::open()),
             counters: Counters::default(),
+            disk: Disk::new(config.disk_reserve_mib << 20),
             channels: Channels::default(),
             terms: Terms::default(),
             waits: Arc::new(Waits::default()),
@@ -152,6 +155,7 @@ impl Node {
             let (waits, effects) = (shared.waits.clone(), shared.replica.effects());
             tokio::spawn(async move { waits.run(effects).await })
         };
+        let disk = tokio::spawn(disk::watch(shared.clone()));
         let duties = tokio::spawn(leader::watch(shared.clone(), duties_stop.clone()));
         let server = tokio::spawn({
             let (shared, stop) = (shared.clone(), server_stop.clone());
@@ -174,6 +178,7 @@ impl Node {
             server,
             server_stop,
             waits,
+            disk,
             released,
         })
     }
@@ -226,6 +231,7 @@ impl Node {
             tracing::warn!("the log was not closed in time");
         }
         self.waits.abort();
+        self.disk.abort();
         let node = shared.replica.node();
         drop(shared);
         // Whoever starts a node on this folder next shall not find it in use.

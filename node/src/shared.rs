@@ -5,6 +5,7 @@ use crate::channels::Channels;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::counters::Counters;
+use crate::disk::Disk;
 use crate::leader::Terms;
 use crate::waits::Waits;
 use crate::worker::executors::{MAIL_TIMEOUT_DEFAULT, MailOptions};
@@ -21,6 +22,8 @@ pub(crate) struct Shared {
     pub(crate) clock: Arc<Clock>,
     pub(crate) zones: Arc<SystemZones>,
     pub(crate) counters: Counters,
+    /// The data folder's disk.
+    pub(crate) disk: Disk,
     /// Connections to the other nodes' client ports.
     pub(crate) channels: Channels,
     /// The term this node leads, if it does.

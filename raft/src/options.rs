@@ -4,6 +4,7 @@ use crate::error::{Fatal, RaftError};
 use crate::transport::Listener;
 use sched_core::Timestamp;
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Leader time, read from outside: this crate reads no clock of its own for it.
@@ -14,6 +15,16 @@ pub type FatalHook = Arc<dyn Fn(&Fatal) + Send + Sync>;
 
 /// The exit code of a process whose replica failed: "internal software error" of sysexits.
 pub const FATAL_EXIT_CODE: i32 = 70;
+
+/// How often a leader sends a heartbeat when nothing else is said. A heartbeat is some hundred bytes and costs tens of microseconds.
+pub const HEARTBEAT_MS_DEFAULT: u64 = 50;
+/// The bounds of the election timeout when nothing else is said.
+///
+/// A follower waits out the lease (the longer bound) and then its own random timeout: an election begins 750 to 1000 ms after the last
+/// heartbeat, half of them before 850 ms, and takes some tens of milliseconds. 15 heartbeats fit in, while on two busy cores single ones
+/// are late by 100 ms and more; and a follower that missed them all deposes nobody, because a majority must have missed them (pre-vote).
+/// The spread keeps two followers from standing at once, which costs another timeout.
+pub const ELECTION_TIMEOUT_MS_DEFAULT: Range<u64> = 250..500;
 
 /// What a replica is started with. Made by [`Options::new`], then changed field by field.
 #[derive(Clone)]
@@ -70,11 +81,9 @@ impl Options {
             join: Vec::new(),
             clock,
             on_fatal: Arc::new(end_process),
-            // A follower waits out the lease (the longer timeout) and then its own random timeout: 1.2 to 1.6 s after the
-            // last heartbeat. Ten heartbeats fit in, and on two busy cores single ones are late by 100 ms and more.
-            heartbeat_ms: 100,
-            election_timeout_ms_min: 400,
-            election_timeout_ms_max: 800,
+            heartbeat_ms: HEARTBEAT_MS_DEFAULT,
+            election_timeout_ms_min: ELECTION_TIMEOUT_MS_DEFAULT.start,
+            election_timeout_ms_max: ELECTION_TIMEOUT_MS_DEFAULT.end,
             snapshot_entries: 20_000,
             snapshot_bytes: 256 * 1024 * 1024,
             log_keep_entries: 20_000,

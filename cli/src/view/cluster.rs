@@ -27,6 +27,8 @@ pub(crate) struct StatusView {
     missed: u64,
     skipped: u64,
     stale_reports: u64,
+    /// Too few nodes have room on their disks.
+    refuses_work: bool,
     lateness: Vec<LatenessView>,
     workers: u32,
     slots: u32,
@@ -59,6 +61,7 @@ pub(crate) struct NodeView {
     peer_address: String,
     reachable: bool,
     lag_entries: Option<u64>,
+    disk_low: bool,
 }
 
 impl NodeView {
@@ -70,6 +73,7 @@ impl NodeView {
             peer_address: node.peer_address,
             reachable: node.reachable,
             lag_entries: node.lag_entries,
+            disk_low: node.disk_low,
         }
     }
 }
@@ -93,6 +97,7 @@ impl StatusView {
             missed: reply.missed,
             skipped: reply.skipped,
             stale_reports: reply.stale_reports,
+            refuses_work: reply.refuses_work,
             lateness: reply
                 .lateness
                 .into_iter()
@@ -142,6 +147,7 @@ pub(crate) fn status(status: &StatusView) -> String {
         ("message", status.shutdown_message.clone()),
         ("cluster", some(&status.cluster)),
         ("leader", Some(format!("{leader}, term {}", status.term))),
+        ("ALARM", disk_alarm(status)),
         (
             "tasks",
             Some(format!("{} spooled, {} waiting", status.spooled, status.waiting)),
@@ -171,6 +177,22 @@ pub(crate) fn status(status: &StatusView) -> String {
     text.push('\n');
     text.push_str(&nodes(&status.nodes));
     text
+}
+
+/// Says whose disks are low, and what follows.
+fn disk_alarm(status: &StatusView) -> Option<String> {
+    let low: Vec<String> = status
+        .nodes
+        .iter()
+        .filter(|node| node.disk_low)
+        .map(|node| node.id.to_string())
+        .collect();
+    let what = if status.refuses_work {
+        "new work is refused"
+    } else {
+        "make room"
+    };
+    (status.refuses_work || !low.is_empty()).then(|| format!("{what}: low disk on node {}", low.join(", ")))
 }
 
 /// Lists nodes.

@@ -247,6 +247,7 @@ fn full_status() -> v1::StatusReply {
         peer_address: format!("node-{id}:7500"),
         reachable,
         lag_entries,
+        disk_low: id == 2,
     };
     v1::StatusReply {
         delayed: 3,
@@ -254,6 +255,7 @@ fn full_status() -> v1::StatusReply {
         missed: 12,
         skipped: 4,
         stale_reports: 2,
+        refuses_work: true,
         lateness: vec![
             v1::LatenessBucket {
                 late_ms_max: Some(1),

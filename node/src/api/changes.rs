@@ -1,6 +1,7 @@
 //! Changes of tasks, runs and the scheduler, on the leader: checked, computed, proposed under the caller's request key.
 
 use super::errors;
+use crate::leader::room;
 use crate::recurrences::compile;
 use crate::shared::{OrStop, Shared, aside};
 use crate::state;
@@ -74,6 +75,7 @@ pub(super) async fn dequeue(shared: &Shared, call: DequeueRequest) -> Result<Tas
 }
 
 pub(super) async fn trigger(shared: &Shared, call: TriggerRequest) -> Result<RunReply, Status> {
+    wire(room::check(shared))?;
     let key = wire(from_wire::request_key(call.request))?;
     let task = wire(from_wire::task_ref(call.task))?;
     let params = from_wire::params(call.params);
@@ -82,6 +84,7 @@ pub(super) async fn trigger(shared: &Shared, call: TriggerRequest) -> Result<Run
 }
 
 pub(super) async fn retry(shared: &Shared, call: RetryRequest) -> Result<RunReply, Status> {
+    wire(room::check(shared))?;
     let key = wire(from_wire::request_key(call.request))?;
     let run = wire(from_wire::run_id(call.run))?;
     run_reply(&change(shared, key, Command::Retry { run }).await?)
@@ -315,6 +318,7 @@ pub(super) async fn resume(shared: &Shared, call: ResumeRequest) -> Result<TaskR
 }
 
 pub(super) async fn backfill(shared: &Shared, call: BackfillRequest) -> Result<BackfillReply, Status> {
+    wire(room::check(shared))?;
     let key = wire(from_wire::request_key(call.request))?;
     let task = wire(from_wire::task_ref(call.task))?;
     let from = wire(from_wire::instant("from", call.from_unix_ms))?;

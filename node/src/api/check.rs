@@ -32,8 +32,7 @@ const RUNNING_READ_MAX: usize = 20_000;
 /// How long a run may go on after its time limit: its tree is killed, and its session's lease may have to end first.
 const OVERTIME_MS_MAX: i64 = 30_000;
 
-/// Free space below which the disk is a problem, and below which it will be.
-const DISK_ERROR_BYTES: u64 = 256 * 1024 * 1024;
+/// Free space below which the disk will be a problem.
 const DISK_WARNING_BYTES: u64 = 2 * 1024 * 1024 * 1024;
 
 pub(super) async fn check(shared: &Shared, metadata: &MetadataMap) -> Result<CheckReply, Status> {
@@ -200,10 +199,14 @@ fn disk(shared: &Shared, findings: &mut Findings) {
         Ok(stat) => {
             let free = stat.f_bavail.saturating_mul(stat.f_frsize);
             let (text, advice) = (
-                format!("{path}: {} MiB free", free / (1024 * 1024)),
-                "make room: a full disk stops the node",
+                format!(
+                    "{path}: {} MiB free, {} MiB are the reserve",
+                    free >> 20,
+                    shared.disk.reserve_bytes() >> 20
+                ),
+                "make room: a full disk stops the node, and without a majority that has its reserve new work is refused",
             );
-            if free < DISK_ERROR_BYTES {
+            if free < shared.disk.reserve_bytes() {
                 findings.error("disk", text, advice);
             } else if free < DISK_WARNING_BYTES {
                 findings.warn("disk", text, advice);

@@ -92,7 +92,25 @@ fn render(shared: &Shared) -> String {
         "1 while the scheduler is shut down.",
         meta.shutdown.is_some().into(),
     );
+    if let Some(free) = shared.disk.free_bytes() {
+        gauge("sched_disk_free_bytes", "Free on the disk of the data folder.", free);
+    }
+    gauge(
+        "sched_disk_reserve_bytes",
+        "What should stay free on it.",
+        shared.disk.reserve_bytes(),
+    );
+    gauge(
+        "sched_disk_low",
+        "1 while less than the reserve is free.",
+        shared.disk.is_low().into(),
+    );
     if let Some(term) = shared.terms.current() {
+        gauge(
+            "sched_work_refused",
+            "1 while this leader refuses new work because too few voters have room on their disks.",
+            term.refuses_work().into(),
+        );
         let (workers, slots, free) = term.hub.capacity();
         gauge("sched_workers", "Workers connected to this leader.", workers.into());
         gauge("sched_slots", "Runs they take at once.", slots);

@@ -60,6 +60,7 @@ fn with_this_node(shared: &Shared, mut reply: StatusReply) -> StatusReply {
     reply.zone_data = shared.zones.version().to_owned();
     for node in reply.nodes.iter_mut().filter(|node| node.id == this) {
         node.reachable = true;
+        node.disk_low = shared.disk.is_low();
     }
     reply
 }
@@ -122,6 +123,7 @@ fn local_status(shared: &Shared, confirmed: bool) -> StatusReply {
             .buckets()
             .map(|(late_ms_max, runs)| LatenessBucket { late_ms_max, runs })
             .collect(),
+        refuses_work: shared.terms.current().is_some_and(|term| term.refuses_work()),
     }
 }
 
@@ -180,5 +182,17 @@ fn node(shared: &Shared, role: &Role, member: Member) -> Node {
         peer_address: member.peer_address,
         reachable: is_this || member.reachable.unwrap_or(false),
         lag_entries: member.lag_entries,
+        disk_low: disk_low(shared, member.node.0),
     }
+}
+
+/// Whether a node's disk is low: known of this one, and to the leader of all voters.
+fn disk_low(shared: &Shared, node: u64) -> bool {
+    if node == shared.replica.node().0 {
+        return shared.disk.is_low();
+    }
+    shared
+        .terms
+        .current()
+        .is_some_and(|term| term.low_disks().contains(&node))
 }

@@ -1,6 +1,7 @@
 //! Accepting tasks: one, many, or a stream of them.
 
 use super::errors;
+use crate::leader::room;
 use crate::recurrences::compile;
 use crate::shared::{OrStop, Shared, aside};
 use crate::zones::SystemZones;
@@ -101,6 +102,9 @@ fn result(item: Result<SubmitReply, Failure>) -> SubmitResult {
 /// Prepares tasks, proposes those that are acceptable together, and returns one answer for each, in order.
 async fn batch(shared: &Shared, requests: Vec<SubmitRequest>) -> Vec<Result<SubmitReply, Failure>> {
     let count = requests.len();
+    if let Err(full) = room::check(shared) {
+        return vec![Err(convert::reject(&full)); count];
+    }
     let now = shared.clock.now();
     let defaults = policy_defaults(shared);
     let prepared = if requests.iter().any(is_expensive) {

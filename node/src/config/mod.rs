@@ -26,6 +26,10 @@ const SLOTS_DEFAULT: u32 = 64;
 const CONNECTIONS_DEFAULT: u32 = 4096;
 /// The proposer's own queue takes more; a call in progress costs at most its 64 KiB payload several times over.
 const CALLS_DEFAULT: u32 = 4096;
+/// Some write buffers of log and tables, a compaction of the tables of a million tasks, and a day of runs that end.
+const DISK_RESERVE_MIB_DEFAULT: u64 = 512;
+/// More than any disk has.
+const DISK_RESERVE_MIB_MAX: u64 = 1 << 40;
 /// What is logged when nothing else is said: the consensus library tells every step of every election, the database its whole set-up.
 const LOG_DEFAULT: &str = "info,openraft=error,sched_storage::rocks=error";
 /// Larger files are none of ours.
@@ -107,6 +111,8 @@ pub struct Config {
     pub election_timeout_ms_max: u64,
     /// See [`Settings::snapshot_entries`].
     pub snapshot_entries: u64,
+    /// See [`Settings::disk_reserve_mib`].
+    pub disk_reserve_mib: u64,
     /// See [`Settings::connections_max`].
     pub connections_max: u32,
     /// See [`Settings::calls_max`].
@@ -198,10 +204,15 @@ impl Config {
             insecure,
             slots: at_most("slots", settings.slots.unwrap_or(SLOTS_DEFAULT), WORKER_SLOTS_MAX)?,
             labels: labels(settings.labels.unwrap_or_default())?,
-            heartbeat_ms: settings.heartbeat_ms.unwrap_or(100),
-            election_timeout_ms_min: settings.election_timeout_ms_min.unwrap_or(400),
-            election_timeout_ms_max: settings.election_timeout_ms_max.unwrap_or(800),
+            heartbeat_ms: settings.heartbeat_ms.unwrap_or(sched_raft::HEARTBEAT_MS_DEFAULT),
+            election_timeout_ms_min: settings
+                .election_timeout_ms_min
+                .unwrap_or(sched_raft::ELECTION_TIMEOUT_MS_DEFAULT.start),
+            election_timeout_ms_max: settings
+                .election_timeout_ms_max
+                .unwrap_or(sched_raft::ELECTION_TIMEOUT_MS_DEFAULT.end),
             snapshot_entries: settings.snapshot_entries.unwrap_or(20_000),
+            disk_reserve_mib: disk_reserve(settings.disk_reserve_mib.unwrap_or(DISK_RESERVE_MIB_DEFAULT))?,
             connections_max: at_least_1(
                 "connections_max",
                 settings.connections_max.unwrap_or(CONNECTIONS_DEFAULT),
@@ -381,6 +392,18 @@ fn at_most(setting: &'static str, value: u32, most: u32) -> Result<u32, ConfigEr
         Ok(value)
     } else {
         Err(bad(setting, &value, format!("must be at most {most}")))
+    }
+}
+
+fn disk_reserve(mib: u64) -> Result<u64, ConfigError> {
+    if mib <= DISK_RESERVE_MIB_MAX {
+        Ok(mib)
+    } else {
+        Err(bad(
+            "disk_reserve_mib",
+            &mib,
+            format!("must be at most {DISK_RESERVE_MIB_MAX}"),
+        ))
     }
 }
 

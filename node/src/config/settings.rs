@@ -79,6 +79,11 @@ pub struct Settings {
     #[arg(long, env = "SCHED_SNAPSHOT_ENTRIES", value_name = "N")]
     pub snapshot_entries: Option<u64>,
 
+    /// Free space that the data folder's disk should keep, in MiB. While too few voters have it, new work is refused, and what ends or
+    /// deletes something goes on out of it: a disk that is full stops its node. 0 means none.
+    #[arg(long, env = "SCHED_DISK_RESERVE_MIB", value_name = "MIB")]
+    pub disk_reserve_mib: Option<u64>,
+
     /// Connections of clients and workers at once; more wait to be accepted.
     #[arg(long, env = "SCHED_CONNECTIONS_MAX", value_name = "N")]
     pub connections_max: Option<u32>,
@@ -139,6 +144,7 @@ impl Settings {
             election_timeout_ms_min: self.election_timeout_ms_min.or(less.election_timeout_ms_min),
             election_timeout_ms_max: self.election_timeout_ms_max.or(less.election_timeout_ms_max),
             snapshot_entries: self.snapshot_entries.or(less.snapshot_entries),
+            disk_reserve_mib: self.disk_reserve_mib.or(less.disk_reserve_mib),
             connections_max: self.connections_max.or(less.connections_max),
             calls_max: self.calls_max.or(less.calls_max),
             smtp_relay: self.smtp_relay.or(less.smtp_relay),

@@ -288,7 +288,7 @@ fn what_cannot_be_used_is_refused_by_name() {
         ),
         (
             Settings {
-                election_timeout_ms_min: Some(200),
+                election_timeout_ms_min: Some(140),
                 ..base()
             },
             "election_timeout_ms_min",
@@ -296,11 +296,19 @@ fn what_cannot_be_used_is_refused_by_name() {
         ),
         (
             Settings {
-                election_timeout_ms_max: Some(400),
+                election_timeout_ms_max: Some(250),
                 ..base()
             },
             "election_timeout_ms_max",
-            "more than 400",
+            "more than 250",
+        ),
+        (
+            Settings {
+                disk_reserve_mib: Some(u64::MAX),
+                ..base()
+            },
+            "disk_reserve_mib",
+            "at most",
         ),
         (
             Settings {

@@ -10,8 +10,8 @@ use crate::state;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use sched_proto::metadata;
-use sched_proto::v1::StatusRequest;
 use sched_proto::v1::scheduler_client::SchedulerClient;
+use sched_proto::v1::{StatusReply, StatusRequest};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -122,7 +122,14 @@ pub(crate) async fn compare(shared: &Shared, enough: usize) -> Vec<Difference> {
 }
 
 async fn ask(shared: &Shared, address: String) -> Option<Difference> {
-    let mut client = SchedulerClient::new(shared.channels.get(&address)?);
+    let (reply, way_ms) = status_of(shared, &address).await?;
+    let ahead_ms = reply.now_unix_ms.saturating_add(way_ms) - shared.clock.now().as_millis();
+    Some(Difference { address, ahead_ms })
+}
+
+/// Returns what the node at an address says of itself, and how many milliseconds ago that was.
+pub(super) async fn status_of(shared: &Shared, address: &str) -> Option<(StatusReply, i64)> {
+    let mut client = SchedulerClient::new(shared.channels.get(address)?);
     let mut request = Request::new(StatusRequest {});
     // It shall answer itself, not ask its leader.
     metadata::set_forwarded_for(request.metadata_mut(), shared.replica.node().0, 0);
@@ -133,8 +140,7 @@ async fn ask(shared: &Shared, address: String) -> Option<Difference> {
         .ok()?
         .into_inner();
     let way_ms = i64::try_from((clock::boot() - sent).as_millis() / 2).unwrap_or(0);
-    let ahead_ms = reply.now_unix_ms.saturating_add(way_ms) - shared.clock.now().as_millis();
-    Some(Difference { address, ahead_ms })
+    Some((reply, way_ms))
 }
 
 #[derive(PartialEq, Eq, Debug)]

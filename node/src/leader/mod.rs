@@ -13,6 +13,7 @@ mod janitor;
 mod leases;
 mod notify;
 mod reports;
+pub(crate) mod room;
 mod sessions;
 mod ticker;
 
@@ -24,8 +25,9 @@ use hub::Hub;
 use sched_core::Timestamp;
 use sched_core::command::{Command, Item, Reply};
 use sched_raft::ProposeError;
-use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -47,6 +49,22 @@ pub(crate) struct Term {
     reports: reports::Queue,
     /// This node's clock, or the state's, is too far from the majority's: nothing is fired.
     clock_apart: AtomicBool,
+    /// Too few voters have room on their disks: work that would fill them further is refused.
+    no_room: AtomicBool,
+    /// The voters whose disks are low.
+    low_disks: Mutex<BTreeSet<u64>>,
+}
+
+impl Term {
+    /// The voters whose disks are low, as far as they have told.
+    pub(crate) fn low_disks(&self) -> MutexGuard<'_, BTreeSet<u64>> {
+        self.low_disks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether work that would fill the disks further is refused.
+    pub(crate) fn refuses_work(&self) -> bool {
+        self.no_room.load(Ordering::Relaxed)
+    }
 }
 
 /// The term this node leads now, if it does.
@@ -130,6 +148,8 @@ impl Duties {
             reports,
             // Until the clocks of a majority are known, nothing is fired.
             clock_apart: AtomicBool::new(true),
+            no_room: AtomicBool::new(false),
+            low_disks: Mutex::default(),
         });
         tracing::info!(node = %shared.replica.node(), term = number, workers = term.hub.len(), "leading");
         let mut tasks = JoinSet::new();
@@ -143,6 +163,7 @@ impl Duties {
         tasks.spawn(leases::expire_sessions(shared.clone(), term.clone()));
         tasks.spawn(janitor::run(shared.clone()));
         tasks.spawn(clocks::run(shared.clone(), term.clone()));
+        tasks.spawn(room::run(shared.clone(), term.clone()));
         shared.terms.set(Some(term.clone()));
         Self { term, tasks }
     }
