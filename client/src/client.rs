@@ -6,13 +6,12 @@ use crate::error::ClientError;
 use crate::logs::{LogStream, LogsOf};
 use crate::pipeline::Pipeline;
 use crate::request::{MoveTo, Page, RunFilter, Start, Subject, Submission, TaskFilter, Waited, caller_key, fresh_key};
-use futures::{Stream, StreamExt as _};
 use sched_core::Timestamp;
 use sched_core::ids::RunId;
 use sched_core::task::TaskRef;
 use sched_core::validate;
 use sched_proto::convert::to_wire;
-use sched_proto::limits::{BATCH_BYTES_TARGET, SUBMIT_MANY_ITEMS_MAX, WAIT_MS_MAX};
+use sched_proto::limits::WAIT_MS_MAX;
 use sched_proto::v1;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,13 +19,11 @@ use tokio::time::Instant;
 
 /// Most addresses a client takes: a cluster has three to seven nodes.
 const ENDPOINTS_MAX: usize = 64;
-/// Batches of [`Client::submit_all`] under way at once: enough to keep a leader busy while one answer travels.
-const BATCHES_IN_FLIGHT: usize = 4;
 
 /// Talks to a cluster. Cheap to clone; clones share connections and what is known of the leader.
 #[derive(Clone, Debug)]
 pub struct Client {
-    caller: Arc<Caller>,
+    pub(crate) caller: Arc<Caller>,
 }
 
 /// Makes a call whose request is the same at every attempt.
@@ -85,7 +82,7 @@ impl Client {
     }
 
     /// The limits of a call that changes something.
-    fn change(&self) -> Call {
+    pub(crate) fn change(&self) -> Call {
         let Options {
             deadline,
             attempt_timeout,
@@ -128,70 +125,7 @@ impl Client {
         call!(self, self.change(), submit, submission.to_wire()?)
     }
 
-    /// Submits tasks in one batch, each on its own: the results are in their order.
-    ///
-    /// # Errors
-    ///
-    /// When nothing was answered at all. What is wrong with one task stands in its own result; so does an error that met the rest of the
-    /// tasks after some were answered.
-    pub async fn submit_many(
-        &self,
-        submissions: &[Submission],
-    ) -> Result<Vec<Result<v1::SubmitReply, ClientError>>, ClientError> {
-        let mut results: Vec<Option<Result<v1::SubmitReply, ClientError>>> = Vec::with_capacity(submissions.len());
-        let mut items = Vec::with_capacity(submissions.len());
-        for submission in submissions {
-            match submission.to_wire() {
-                Ok(item) => {
-                    items.push(item);
-                    results.push(None);
-                }
-                Err(error) => results.push(Some(Err(error))),
-            }
-        }
-        let mut answers = Vec::with_capacity(items.len());
-        let mut rest = items.as_slice();
-        while !rest.is_empty() {
-            let (batch, after) = rest.split_at(batch_len(rest));
-            match self.submit_batch(batch).await {
-                Ok(results) => answers.extend(results),
-                // What was answered before stands: who repeated it under new keys would have those tasks twice.
-                Err(error) if !answers.is_empty() => {
-                    answers.extend(rest.iter().map(|_| Err(error.clone())));
-                    break;
-                }
-                Err(error) => return Err(error),
-            }
-            rest = after;
-        }
-        let mut answers = answers.into_iter();
-        let in_order = |result: Option<_>| {
-            result
-                .or_else(|| answers.next())
-                .unwrap_or_else(|| Err(self.nonsense("an item has no result")))
-        };
-        Ok(results.into_iter().map(in_order).collect())
-    }
-
-    async fn submit_batch(
-        &self,
-        batch: &[v1::SubmitRequest],
-    ) -> Result<Vec<Result<v1::SubmitReply, ClientError>>, ClientError> {
-        let request = v1::SubmitManyRequest { items: batch.to_vec() };
-        let reply = call!(self, self.change(), submit_many, request)?;
-        if reply.results.len() != batch.len() {
-            let (got, sent) = (reply.results.len(), batch.len());
-            return Err(self.nonsense(&format!("{got} results for {sent} tasks")));
-        }
-        let outcome = |result: v1::SubmitResult| match result.result {
-            Some(v1::submit_result::Result::Accepted(accepted)) => Ok(accepted),
-            Some(v1::submit_result::Result::Refused(failure)) => Err(ClientError::Refused(failure)),
-            None => Err(self.nonsense("a result is empty")),
-        };
-        Ok(reply.results.into_iter().map(outcome).collect())
-    }
-
-    fn nonsense(&self, problem: &str) -> ClientError {
+    pub(crate) fn nonsense(&self, problem: &str) -> ClientError {
         let endpoint = self
             .caller
             .targets
@@ -202,26 +136,6 @@ impl Client {
             endpoint: endpoint.unwrap_or_default(),
             problem: problem.to_owned(),
         }
-    }
-
-    /// Submits a stream of tasks in batches, some of them under way at once, and returns the results in order.
-    ///
-    /// Each result stands for the task at the same place of the input. A batch that got no answer gives its error to each of its
-    /// tasks, and the stream goes on: whether to stop is the caller's decision.
-    pub fn submit_all<S>(&self, submissions: S) -> impl Stream<Item = Result<v1::SubmitReply, ClientError>>
-    where
-        S: Stream<Item = Submission>,
-    {
-        submissions
-            .ready_chunks(SUBMIT_MANY_ITEMS_MAX)
-            .map(move |batch| async move {
-                match self.submit_many(&batch).await {
-                    Ok(results) => results,
-                    Err(error) => batch.iter().map(|_| Err(error.clone())).collect(),
-                }
-            })
-            .buffered(BATCHES_IN_FLIGHT)
-            .flat_map(futures::stream::iter)
     }
 
     /// Returns a pipeline for many concurrent submitters over one stream.
@@ -581,19 +495,4 @@ impl Client {
         call!(self, self.change(), start, v1::StartRequest { request })?;
         Ok(())
     }
-}
-
-/// Returns how many of the items make one batch: bounded in number and in bytes, at least one.
-fn batch_len(items: &[v1::SubmitRequest]) -> usize {
-    let mut bytes = 0;
-    let fits = items.iter().take(SUBMIT_MANY_ITEMS_MAX).take_while(|item| {
-        bytes += prost_len(item);
-        bytes <= BATCH_BYTES_TARGET
-    });
-    fits.count().max(1)
-}
-
-fn prost_len(item: &v1::SubmitRequest) -> usize {
-    use prost::Message as _;
-    item.encoded_len()
 }

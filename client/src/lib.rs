@@ -24,6 +24,7 @@
 //! ([`Submission::key`]).
 #![forbid(unsafe_code)]
 
+mod batch;
 mod call;
 mod client;
 mod endpoint;

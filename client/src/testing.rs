@@ -52,6 +52,8 @@ pub struct State {
     pub received: Vec<String>,
     /// Index of the leader.
     pub leader: Option<usize>,
+    /// The next batches are answered so: every item of a batch is refused with the next of these.
+    pub item_refusals: VecDeque<v1::Failure>,
     answers: BTreeMap<Vec<u8>, v1::SubmitReply>,
     next_id: u64,
     addresses: Vec<SocketAddr>,

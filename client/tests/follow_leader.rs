@@ -85,6 +85,46 @@ async fn an_answer_that_is_lost_does_not_make_a_second_task() {
     }
 }
 
+/// A batch whose answer was lost meets a node that leads no more, which says so of each item: none of them is refused.
+#[tokio::test]
+async fn an_item_that_a_node_cannot_decide_about_is_not_refused() {
+    let cluster = FakeCluster::start(3).await;
+    cluster.fault(0, [Fault::AnswerBroken]);
+    cluster
+        .state()
+        .item_refusals
+        .push_back(failure(v1::FailureKind::NotLeader, "not me"));
+    let results = client(&cluster)
+        .submit_many(&[named("a"), named("b")])
+        .await
+        .expect("answered");
+    let ids: Vec<u64> = results.into_iter().map(|result| result.expect("accepted").id).collect();
+    assert_eq!(ids, [1, 2]);
+    assert_eq!(cluster.state().carried_out, ["submit 1", "submit 2"], "each once");
+
+    // When time is up, it is not known what became of them, and that is said.
+    let cluster = FakeCluster::start(1).await;
+    cluster.fault(0, [Fault::AnswerBroken]);
+    let elected = vec![failure(v1::FailureKind::NotLeader, "not me"); 1000];
+    cluster.state().item_refusals.extend(elected);
+    let error = client(&cluster)
+        .submit_many(&[named("a")])
+        .await
+        .expect("answered")
+        .remove(0)
+        .expect_err("no answer");
+    assert!(
+        matches!(
+            error,
+            ClientError::Unreachable {
+                outcome_unknown: true,
+                ..
+            }
+        ),
+        "{error:?}"
+    );
+}
+
 #[tokio::test]
 async fn calls_without_answer_are_not_confused_with_each_other() {
     let cluster = FakeCluster::start(1).await;

@@ -193,6 +193,14 @@ impl Scheduler for Node {
 
     async fn submit_many(&self, request: Request<v1::SubmitManyRequest>) -> Answer<v1::SubmitManyReply> {
         self.handle("submit_many", |state| {
+            if let Some(failure) = state.item_refusals.pop_front() {
+                let result = v1::SubmitResult {
+                    result: Some(v1::submit_result::Result::Refused(failure)),
+                };
+                return Ok(v1::SubmitManyReply {
+                    results: vec![result; request.get_ref().items.len()],
+                });
+            }
             let result = |item| v1::SubmitResult {
                 result: Some(match state.submit(item) {
                     Ok(accepted) => v1::submit_result::Result::Accepted(accepted),
