@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test lint verify fix golden bench bench-peers image smoke
+.PHONY: help setup build demo test lint verify fix golden bench bench-peers chaos image smoke
 
 # Where libclang is, when it is not where bindgen looks by itself.
 ENV := . .tools/env;
@@ -48,6 +48,10 @@ bench: build ## the figures in README, measured on this machine
 bench-peers: build ## the same work on etcd, NATS and beanstalkd, in turn, as ratios; QUICK=1 takes two minutes
 	@scripts/setup.sh peers
 	$(ENV) cargo run --quiet --locked -p sched-tests --bin bench-peers -- $(if $(QUICK),--quick)
+
+chaos: build ## real processes under real faults, MINUTES=60 or as told; needs root
+	@scripts/setup.sh test
+	$(ENV) cargo run --quiet --locked -p sched-tests --bin chaos -- --minutes "$${MINUTES:-60}" $(if $(SEED),--seed $(SEED)) $(if $(MIXES),--mixes $(MIXES))
 
 image: build ## a container image from the binaries built here; BINARIES=build compiles inside the image
 	@deploy/image.sh

@@ -3,8 +3,8 @@
 #
 #   scripts/setup.sh build   libclang and a C++ compiler: what `cargo build` needs
 #   scripts/setup.sh lint    cargo-deny and cargo-audit, compiled into .tools/
-#   scripts/setup.sh test    docker, docker-compose, debootstrap and kubectl for the deployment tests, and python-dateutil in
-#                            .tools/ for the tests of recurrence
+#   scripts/setup.sh test    docker, docker-compose, debootstrap and kubectl for the deployment tests, iptables, iproute2 and xfsprogs
+#                            for the tests under faults, and python-dateutil in .tools/ for the tests of recurrence
 #   scripts/setup.sh peers   etcd, beanstalkd and NATS for `make bench-peers`
 #
 # As root (or with a sudo that asks no password) packages come from the system's own package manager. Otherwise libclang
@@ -110,14 +110,17 @@ test_needs() {
         if apt-cache show docker-compose-v2 >/dev/null 2>&1; then missing+=(docker-compose-v2); else missing+=(docker-compose); fi
     fi
     command -v debootstrap >/dev/null || missing+=(debootstrap)
+    command -v iptables-restore >/dev/null || missing+=(iptables)
+    command -v ip >/dev/null || missing+=(iproute2)
+    command -v xfs_io >/dev/null || missing+=(xfsprogs)
     command -v kubectl >/dev/null || missing+=(kubernetes-client)
     python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
     [ ${#missing[@]} = 0 ] && return
     if ! can_apt; then
-        say "not root: the deployment tests will miss ${missing[*]}"
+        say "not root: the tests of deployment and of faults will miss ${missing[*]}"
         return
     fi
-    apt_install "${missing[@]}" || say "could not install ${missing[*]}: the deployment tests that need them will say so"
+    apt_install "${missing[@]}" || say "could not install ${missing[*]}: the tests that need them will say so"
 }
 
 # As above: a test says so when there is none in the end.

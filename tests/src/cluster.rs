@@ -2,8 +2,8 @@
 
 use crate::cli::{self, Ran};
 use crate::guard::Guard;
-use crate::{Node, binaries, eventually, http, ports};
-use anyhow::{Context, Result, bail, ensure};
+use crate::{Node, Site, binaries, eventually, http, ports};
+use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 use sched_client::Client;
 use sched_proto::v1;
@@ -27,6 +27,8 @@ pub struct Plan {
     pub arguments: Vec<String>,
     /// Whether they are started; otherwise the test does it.
     pub start: bool,
+    /// Where each of them is and what it is started with; none: on loopback ports that are free.
+    pub sites: Vec<Site>,
 }
 
 impl Plan {
@@ -36,6 +38,7 @@ impl Plan {
             nodes,
             arguments: Vec::new(),
             start: true,
+            sites: Vec::new(),
         }
     }
 
@@ -48,6 +51,14 @@ impl Plan {
     #[must_use]
     pub fn with(mut self, argument: &str) -> Self {
         self.arguments.push(argument.to_owned());
+        self
+    }
+
+    /// Puts the nodes elsewhere than on loopback.
+    #[must_use]
+    pub fn at(mut self, sites: Vec<Site>) -> Self {
+        self.nodes = sites.len();
+        self.sites = sites;
         self
     }
 
@@ -79,32 +90,41 @@ impl Cluster {
             .prefix("cluster-")
             .tempdir_in(binaries::scratch()?)?;
         let guard = Guard::over(folder.path())?;
-        let addresses: Vec<_> = ports::free(2 * plan.nodes)?
-            .iter()
-            .map(|port| format!("127.0.0.1:{port}"))
-            .collect();
-        let (clients, peers) = addresses.split_at(plan.nodes);
-        let mut arguments = vec!["--initial-cluster".to_owned(), peers.join(",")];
-        arguments.extend(plan.arguments);
-        let mut nodes = Vec::with_capacity(plan.nodes);
-        for (index, (client, peer)) in clients.iter().zip(peers).enumerate() {
-            let name = format!("n{}", index + 1);
-            nodes.push(Node::new(
-                folder.path(),
-                &name,
-                client.clone(),
-                peer.clone(),
-                arguments.clone(),
-            )?);
-        }
+        let nodes = Vec::new();
         let mut cluster = Self { nodes, guard, folder };
-        if plan.start {
-            for index in 0..plan.nodes {
+        let start = plan.start;
+        cluster.describe(plan)?;
+        if start {
+            for index in 0..cluster.nodes.len() {
                 cluster.start(index)?;
             }
             cluster.ready().await?;
         }
         Ok(cluster)
+    }
+
+    /// Describes the initial members; starts none of them.
+    ///
+    /// # Errors
+    /// There are nodes already, or no free ports.
+    pub fn describe(&mut self, plan: Plan) -> Result<()> {
+        ensure!(self.nodes.is_empty(), "there are nodes already");
+        let sites = match plan.sites.is_empty() {
+            true => loopback(plan.nodes)?,
+            false => plan.sites,
+        };
+        let members: Vec<&str> = sites.iter().map(|site| site.peer.as_str()).collect();
+        let mut arguments = vec!["--initial-cluster".to_owned(), members.join(",")];
+        arguments.extend(plan.arguments);
+        sites
+            .into_iter()
+            .try_for_each(|site| self.describe_one(site, arguments.clone()))
+    }
+
+    fn describe_one(&mut self, site: Site, arguments: Vec<String>) -> Result<()> {
+        let name = format!("n{}", self.nodes.len() + 1);
+        self.nodes.push(Node::new(self.folder.path(), &name, site, arguments)?);
+        Ok(())
     }
 
     /// Starts a node that does not run; does not wait for it.
@@ -121,19 +141,19 @@ impl Cluster {
     /// # Errors
     /// There is no port for it.
     pub fn add(&mut self, arguments: &[&str]) -> Result<usize> {
-        let [client, peer] = ports::free(2)?[..] else {
-            bail!("two ports were asked for");
-        };
+        let site = loopback(1)?.pop().context("a site was asked for")?;
+        self.add_at(site, arguments)
+    }
+
+    /// As [`Cluster::add`], elsewhere.
+    ///
+    /// # Errors
+    /// An address does not make a URL.
+    pub fn add_at(&mut self, site: Site, arguments: &[&str]) -> Result<usize> {
         let peers: Vec<_> = self.nodes.iter().map(|node| node.peer.clone()).collect();
         let mut all = vec!["--join".to_owned(), peers.join(",")];
         all.extend(arguments.iter().map(|argument| (*argument).to_owned()));
-        self.nodes.push(Node::new(
-            self.folder.path(),
-            &format!("n{}", self.nodes.len() + 1),
-            format!("127.0.0.1:{client}"),
-            format!("127.0.0.1:{peer}"),
-            all,
-        )?);
+        self.describe_one(site, all)?;
         Ok(self.nodes.len() - 1)
     }
 
@@ -303,6 +323,14 @@ impl Cluster {
             eprintln!("kept: {}", self.folder.path().display());
         }
     }
+}
+
+/// Sites on ports of loopback that are free.
+fn loopback(nodes: usize) -> Result<Vec<Site>> {
+    let ports = ports::free(2 * nodes)?;
+    let (clients, peers) = ports.split_at(nodes);
+    let site = |(client, peer)| Site::new(format!("127.0.0.1:{client}"), format!("127.0.0.1:{peer}"));
+    Ok(clients.iter().zip(peers).map(site).collect())
 }
 
 /// Finds the node that leads and whose leadership a quorum has just confirmed.

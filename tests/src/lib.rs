@@ -6,6 +6,7 @@
 
 pub mod bench;
 pub mod binaries;
+pub mod chaos;
 pub mod checker;
 pub mod cli;
 pub mod cluster;
@@ -25,7 +26,7 @@ pub mod wait;
 
 pub use cli::Ran;
 pub use cluster::{Cluster, Plan};
-pub use node::Node;
+pub use node::{Node, Site};
 pub use recorder::{Recorder, Start};
 pub use scenario::scenario;
 pub use wait::eventually;

@@ -21,6 +21,34 @@ const CALL_LIMIT: Duration = Duration::from_secs(10);
 /// What is shown of a log when a test fails.
 const TAIL_BYTES: u64 = 6 * 1024;
 
+/// Where a node is, and what it is started with.
+#[derive(Clone, Debug)]
+pub struct Site {
+    /// Its `--listen`.
+    pub client: String,
+    /// Its `--peer-listen`.
+    pub peer: String,
+    /// Its `--data-dir`; nothing: a folder of the cluster's.
+    pub data: Option<PathBuf>,
+    /// A command that starts the one that follows it and becomes it.
+    pub prefix: Vec<String>,
+    /// Added to its environment.
+    pub environment: Vec<(String, PathBuf)>,
+}
+
+impl Site {
+    /// At these addresses, with nothing special.
+    pub fn new(client: String, peer: String) -> Self {
+        Self {
+            client,
+            peer,
+            data: None,
+            prefix: Vec::new(),
+            environment: Vec::new(),
+        }
+    }
+}
+
 /// A node, running or not. Dropping it kills the process.
 #[derive(Debug)]
 pub struct Node {
@@ -32,32 +60,46 @@ pub struct Node {
     pub peer: String,
     /// Its `--data-dir`.
     pub data: PathBuf,
+    prefix: Vec<String>,
+    environment: Vec<(String, PathBuf)>,
     arguments: Vec<String>,
     log: PathBuf,
     child: Option<Child>,
+    pid: Option<u32>,
     channel: Channel,
 }
 
 impl Node {
-    /// Describes a node that keeps its data in `folder/NAME`; `arguments` follow those that every node gets.
+    /// Describes a node that keeps its data in `folder/NAME` unless told otherwise; `arguments` follow those that every node gets.
     ///
     /// # Errors
     /// An address does not make a URL.
-    pub fn new(folder: &Path, name: &str, client: String, peer: String, arguments: Vec<String>) -> Result<Self> {
+    pub fn new(folder: &Path, name: &str, site: Site, arguments: Vec<String>) -> Result<Self> {
+        let Site {
+            client,
+            peer,
+            data,
+            prefix,
+            environment,
+        } = site;
         let endpoint = Endpoint::from_shared(format!("http://{client}"))?;
         let channel = endpoint
             .connect_timeout(Duration::from_secs(2))
             .timeout(CALL_LIMIT)
             .connect_lazy();
-        let (data, log) = (folder.join(name), folder.join(format!("{name}.log")));
+        let data = data.unwrap_or_else(|| folder.join(name));
+        let log = folder.join(format!("{name}.log"));
         Ok(Self {
             name: name.to_owned(),
             client,
             peer,
             data,
+            prefix,
+            environment,
             arguments,
             log,
             child: None,
+            pid: None,
             channel,
         })
     }
@@ -73,7 +115,15 @@ impl Node {
             .append(true)
             .open(&self.log)
             .context("the log file")?;
-        let mut command = Command::new(binaries::path("schednode")?);
+        let program = binaries::path("schednode")?;
+        let mut command = match self.prefix.split_first() {
+            Some((first, rest)) => {
+                let mut command = Command::new(first);
+                command.args(rest).arg(program);
+                command
+            }
+            None => Command::new(program),
+        };
         command.args([
             "run",
             "--name",
@@ -91,12 +141,15 @@ impl Node {
             }
         }
         command
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
             .process_group(0)
             .kill_on_drop(true);
-        self.child = Some(command.spawn().with_context(|| format!("starting {}", self.name))?);
+        let child = command.spawn().with_context(|| format!("starting {}", self.name))?;
+        self.pid = child.id();
+        self.child = Some(child);
         Ok(())
     }
 
@@ -120,11 +173,9 @@ impl Node {
     /// # Errors
     /// It does not run.
     pub fn pid(&self) -> Result<u32> {
-        let child = self
-            .child
-            .as_ref()
-            .with_context(|| format!("{} does not run", self.name))?;
-        child.id().with_context(|| format!("{} has ended", self.name))
+        ensure!(self.child.is_some(), "{} does not run", self.name);
+        // Also of a process that has ended and was not yet waited for: its group may still have others.
+        self.pid.with_context(|| format!("{} was never started", self.name))
     }
 
     /// Sends a signal to the process.
@@ -190,6 +241,11 @@ impl Node {
     pub async fn status(&self) -> Result<v1::StatusReply> {
         let reply = self.api().status(v1::StatusRequest {}).await;
         Ok(reply.with_context(|| format!("status of {}", self.name))?.into_inner())
+    }
+
+    /// Where its output goes.
+    pub fn log_path(&self) -> &Path {
+        &self.log
     }
 
     /// Everything it has printed.

@@ -23,6 +23,17 @@ pub fn cpu_seconds(pid: u32) -> Result<f64> {
     Ok((user + system) / TICKS_PER_SECOND)
 }
 
+/// Returns the state of a process as one letter: `R` runs, `S` sleeps, `T` is stopped, `Z` has ended.
+///
+/// # Errors
+/// There is no such process.
+pub fn state(pid: u32) -> Result<char> {
+    let path = format!("/proc/{pid}/stat");
+    let text = std::fs::read_to_string(&path).with_context(|| path.clone())?;
+    let (_, rest) = text.rsplit_once(") ").with_context(|| format!("{path}: no name"))?;
+    rest.chars().next().with_context(|| format!("{path}: no state"))
+}
+
 /// Returns the processor time of several processes; those that are gone count nothing.
 pub fn cpu_seconds_of(pids: &[u32]) -> f64 {
     pids.iter().filter_map(|pid| cpu_seconds(*pid).ok()).sum()

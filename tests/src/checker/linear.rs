@@ -133,7 +133,8 @@ fn carry_out(copy: &mut Register, call: &Call, told: &Told) -> Option<bool> {
     match call {
         Call::Submit { at_ms, .. } => submit(task, id_max, *at_ms, told),
         Call::Get => get(task, id_max, told).then_some(false),
-        // Every other call is about a task that is there.
+        // Every other call is about a task that is there. One that is computed from the task may have found it and come too late.
+        Call::Move { .. } | Call::Resume { .. } if task.is_none() && *told == Told::WrongState => Some(false),
         _ if task.is_none() => matches!(told, Told::NotFound | Told::Unknown).then_some(false),
         _ => change(task, id_max, call, told),
     }

@@ -100,6 +100,7 @@ mod tests {
 
     #[test]
     fn starts_serve_the_earliest_deadline() {
+        #[allow(clippy::type_complexity, reason = "a table, read once")]
         let cases: &[(&[(i64, i64)], &[i64], &str, usize)] = &[
             (&[(100, 200)], &[150], "100", 0),
             (&[(100, 200)], &[95], "100", 0),

@@ -90,6 +90,7 @@ mod tests {
     #[test]
     fn deadlines_count_from_the_heal_of_what_was_in_the_way() {
         // Faults, since, deadline.
+        #[allow(clippy::type_complexity, reason = "a table, read once")]
         let cases: &[(&[(i64, i64)], i64, i64)] = &[
             (&[], 100_000, 101_000),
             // Over and recovered from before.
