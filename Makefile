@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test lint verify fix golden bench bench-peers chaos image smoke
+.PHONY: help setup build demo test lint verify fix golden fuzz bench bench-peers chaos image smoke
 
 # Where libclang is, when it is not where bindgen looks by itself.
 ENV := . .tools/env;
@@ -41,6 +41,9 @@ golden: setup ## rewrite the expected output of golden tests; read the diff
 	cargo test --locked -p sched-core --test golden --test encoding
 	cargo test --locked -p schedcli
 	git --no-pager diff --stat
+
+fuzz: setup ## TARGET=rule SECONDS=60: feed one parser with what chance makes of its corpus
+	@$(ENV) scripts/fuzz.sh "$(TARGET)" "$(or $(SECONDS),60)"
 
 bench: build ## the figures in README, measured on this machine
 	@$(ENV) cargo run --quiet --locked -p sched-tests --bin bench -- $(BENCH)

@@ -459,3 +459,73 @@ fn a_file_that_unfolds_into_a_giant_is_refused() {
     }
     assert!(read("x.yaml", &text).is_err());
 }
+
+/// Whatever a file holds is read or refused; what is read and accepted is written as a document that means the same.
+#[test]
+fn fuzz_document() {
+    let zones = SystemZones::open();
+    let context = Context {
+        zones: &zones,
+        now: NOW,
+        namespace: "default",
+        folder: Path::new("/srv/tasks"),
+    };
+    let words = [
+        "schedule:",
+        "action:",
+        "policy:",
+        "name: ",
+        "\n",
+        "  ",
+        "- ",
+        "{",
+        "}",
+        "[",
+        "]",
+        ": ",
+        "&a ",
+        "*a",
+        "<<: *a",
+        "!!binary ",
+        "|",
+        ">",
+        "---\n",
+        "every: ",
+        "cron: ",
+        "rrule: ",
+        "at: ",
+        "command: ",
+        "http: ",
+        "mail_to: ",
+        "null",
+        "~",
+        "'",
+        "\"",
+        "#",
+        "tries: ",
+        "group: ",
+        "overlap: ",
+        "queue-one",
+        "notify: ",
+        "labels: ",
+        "\t",
+        "\u{feff}",
+    ];
+    sched_fuzz::run("document", &[FULL.as_bytes().to_vec()], &words, |input| {
+        let text = String::from_utf8_lossy(input);
+        let outcome = |name: &str| match read(name, &text) {
+            Ok(documents) => {
+                let built = documents
+                    .iter()
+                    .take(20)
+                    .map(|document| match document.build(&context) {
+                        Ok(_) => "task".to_owned(),
+                        Err(problem) => problem.to_string(),
+                    });
+                built.collect::<Vec<_>>().join(", ")
+            }
+            Err(error) => error,
+        };
+        format!("{} {}", outcome("-"), outcome("x.json"))
+    });
+}
