@@ -6,7 +6,7 @@ use super::report::{Class, Report};
 use super::sweep::{Fit, Swept, sweep};
 use super::targets::{self, Target};
 use super::timeline::Deadline;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub(super) fn judge(case: &Case<'_>, report: &mut Report) {
     let ledger = case.found.map_or(&[][..], |found| &found.ledger);
@@ -34,10 +34,10 @@ pub(super) fn judge(case: &Case<'_>, report: &mut Report) {
     }
 }
 
-fn watched(case: &Case<'_>, mut targets: Vec<Target>, report: &mut Report) {
+fn watched(case: &Case<'_>, targets: Vec<Target>, report: &mut Report) {
     let early = case.history.bounds.early_ms_max;
     let mut twice = BTreeSet::new();
-    let mut occurrences = BTreeSet::new();
+    let mut told = BTreeSet::new();
     let mut runs: Vec<&Seen<'_>> = Vec::new();
     for seen in &case.seen {
         let first = seen.processes[0];
@@ -47,7 +47,7 @@ fn watched(case: &Case<'_>, mut targets: Vec<Target>, report: &mut Report) {
         }
         let manual = seen.found.is_some_and(|found| found.manual);
         // Two runs of one occurrence: the recorder cannot have mixed them up, each was told its own name.
-        if !manual && !occurrences.insert(first.scheduled_at_ms) && twice.insert(seen.run) {
+        if !manual && !told.insert(first.scheduled_at_ms) && twice.insert(seen.run) {
             let class = match case.task.delivery {
                 Delivery::AtMostOnce => Class::Doubled,
                 Delivery::AtLeastOnce => Class::Orphan,
@@ -61,14 +61,16 @@ fn watched(case: &Case<'_>, mut targets: Vec<Target>, report: &mut Report) {
         }
         runs.push(seen);
     }
+    let mut occurrences = Occurrences::new(targets);
     runs.retain(|seen| {
         let manual = seen.found.is_some_and(|found| found.manual);
-        let named = named(&mut targets, seen.processes[0].scheduled_at_ms, manual);
+        let named = occurrences.take(seen.processes[0].scheduled_at_ms, manual);
         if let Some(target) = named {
             fits_in(case, seen, fit(target, seen.started_at_ms(), early), report);
         }
         named.is_none()
     });
+    let mut targets = occurrences.left();
     unstarted(case, &mut targets, report);
     // What a trigger gave and what the schedule gave do not stand in for each other.
     let (by_hand, by_time): (Vec<Target>, Vec<Target>) = targets.into_iter().partition(|target| target.manual);
@@ -118,15 +120,34 @@ fn due(target: &Target) -> String {
     )
 }
 
-/// Takes the occurrence that a run was told to be, if the task has it.
+/// What has to run, by name.
 ///
 /// By time alone each run could serve its neighbour where occurrences are closer than their deadlines, and the one that is missing
 /// would be the last, whose deadline is not over yet. A wrong name is found out: two runs have it, and another occurrence has none.
-fn named(targets: &mut Vec<Target>, scheduled_at_ms: i64, manual: bool) -> Option<Target> {
-    let of_name =
-        |target: &Target| !target.manual && target.due_ms == scheduled_at_ms && target.due_ms == target.release_ms;
-    let place = targets.iter().position(|target| !manual && of_name(target))?;
-    Some(targets.remove(place))
+struct Occurrences {
+    targets: Vec<Option<Target>>,
+    by_due: BTreeMap<i64, usize>,
+}
+
+impl Occurrences {
+    fn new(targets: Vec<Target>) -> Self {
+        let named = |target: &Target| !target.manual && target.due_ms == target.release_ms;
+        let numbered = targets.iter().enumerate().filter(|(_, target)| named(target));
+        Self {
+            by_due: numbered.map(|(number, target)| (target.due_ms, number)).collect(),
+            targets: targets.into_iter().map(Some).collect(),
+        }
+    }
+
+    /// Takes the occurrence that a run was told to be, if the task has it.
+    fn take(&mut self, scheduled_at_ms: i64, manual: bool) -> Option<Target> {
+        let number = (!manual).then(|| self.by_due.remove(&scheduled_at_ms)).flatten()?;
+        self.targets[number].take()
+    }
+
+    fn left(self) -> Vec<Target> {
+        self.targets.into_iter().flatten().collect()
+    }
 }
 
 fn fit(target: Target, start: i64, early_ms_max: i64) -> Fit {
@@ -239,18 +260,19 @@ fn never_started(case: &Case<'_>, target: &Target, found: &RunFound, report: &mu
 }
 
 /// Nobody saw its processes: its runs are taken as they are told of.
-fn unwatched(case: &Case<'_>, mut targets: Vec<Target>, report: &mut Report) {
+fn unwatched(case: &Case<'_>, targets: Vec<Target>, report: &mut Report) {
     let mut runs: Vec<&RunFound> = case.runs().iter().collect();
     runs.sort_by_key(|found| found.scheduled_at_ms);
+    let mut occurrences = Occurrences::new(targets);
     runs.retain(|found| {
-        let named = named(&mut targets, found.scheduled_at_ms, found.manual);
+        let named = occurrences.take(found.scheduled_at_ms, found.manual);
         if let Some(target) = named {
             still_open(case, found, &target, report);
         }
         named.is_none()
     });
     let starts: Vec<i64> = runs.iter().map(|found| found.scheduled_at_ms).collect();
-    let Swept { fits, unserved } = sweep(targets, &starts, case.history.bounds.early_ms_max);
+    let Swept { fits, unserved } = sweep(occurrences.left(), &starts, case.history.bounds.early_ms_max);
     for (found, fit) in runs.iter().zip(fits) {
         match fit {
             Fit::InTime(target) => still_open(case, found, &target, report),

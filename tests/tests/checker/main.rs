@@ -5,7 +5,9 @@ mod generate;
 mod mutate;
 
 use mutate::Mutation;
-use sched_tests::checker::{Class, History, Verdict, check};
+use sched_tests::checker::{
+    Answer, Class, Delivery, History, Plan, Process, RunFound, TaskAsked, TaskFound, Verdict, check,
+};
 use std::collections::BTreeMap;
 
 const VALID: u64 = 1_500;
@@ -131,4 +133,119 @@ fn a_history_survives_being_saved() {
     let unknown = text.replacen("\"label\"", "\"lable\"", 1);
     let error = serde_json::from_str::<History>(&unknown).expect_err("an unknown field is refused");
     assert!(error.to_string().contains("lable"), "{error}");
+}
+
+#[test]
+fn a_saved_history_is_judged_by_the_program_alike() {
+    let mut made = generate::history(seed());
+    let folder = tempfile::tempdir().expect("a folder");
+    let judged = |name: &str, text: &[u8]| {
+        let file = folder.path().join(name);
+        std::fs::write(&file, text).expect("written");
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_sched-check"))
+            .arg(&file)
+            .output()
+            .expect("it runs");
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&output.stdout).into_owned(),
+        )
+    };
+    let json = |history: &History| serde_json::to_vec(history).expect("plain data");
+    assert_eq!(judged("good", &json(&made.history)).0, Some(0));
+    let nodes = made.history.nodes.clone();
+    made.history.nodes.push("n9".to_owned());
+    assert_eq!(judged("empty", &json(&made.history)).0, Some(3));
+    made.history.nodes = nodes;
+    let process = made.history.processes[0].clone();
+    made.history.processes.push(process);
+    let (status, text) = judged("wrong", &json(&made.history));
+    assert!(status == Some(1) && text.contains("doubled"), "{status:?} {text}");
+    assert_eq!(judged("nonsense", b"{}").0, Some(2));
+}
+
+/// As long as a night of chaos: a judge that takes the square of that would never be asked.
+#[test]
+fn a_long_history_is_judged_in_seconds() {
+    const SUBMITS: u64 = 100_000;
+    const OCCURRENCES: i64 = 40_000;
+    let mut history = generate::history(seed()).history;
+    let (started, id) = (history.started_at_ms, 1_000_000);
+    history.ended_at_ms = started + OCCURRENCES * 100 + 60_000;
+    let accepted = |task| Answer::Accepted { task, at_ms: started };
+    let asked = |key: String, task, plan| TaskAsked {
+        key,
+        asked_at_ms: started,
+        answer: accepted(task),
+        delivery: Delivery::AtLeastOnce,
+        plan,
+        watched: true,
+        success_codes: vec![0],
+        tries_max: 1,
+        may_skip: false,
+        retry_delay_ms_max: 0,
+        dequeued: None,
+        triggers: Vec::new(),
+    };
+    let found = |key: String, id, runs| TaskFound {
+        key,
+        id,
+        state: "QUEUED".to_owned(),
+        runs,
+        ledger: Vec::new(),
+    };
+    let every = Plan::Every {
+        first_ms: started + 100,
+        every_ms: 100,
+        last_ms: Some(started + OCCURRENCES * 100),
+    };
+    history.tasks = vec![asked("often".to_owned(), id, every)];
+    history
+        .tasks
+        .extend((1..=SUBMITS).map(|n| asked(format!("t{n}"), n, Plan::Manual)));
+    let run = |n: i64| RunFound {
+        run: format!("{id}:{n}"),
+        state: "FINISHED".to_owned(),
+        scheduled_at_ms: started + n * 100,
+        manual: false,
+        waits: false,
+        attempts: 1,
+        success_token: None,
+        stale_reports: 0,
+        losses: 0,
+    };
+    let mut tasks = vec![found("often".to_owned(), id, (1..=OCCURRENCES).map(run).collect())];
+    tasks.extend((1..=SUBMITS).map(|n| found(format!("t{n}"), n, Vec::new())));
+    let process = |n: i64| Process {
+        key: "often".to_owned(),
+        run: format!("{id}:{n}"),
+        attempt: 1,
+        token: format!("{n}.0"),
+        scheduled_at_ms: started + n * 100,
+        started_at_ms: started + n * 100 + 7,
+        ended_at_ms: Some(started + n * 100 + 9),
+        exit_code: Some(0),
+        worker: String::new(),
+    };
+    history.processes = (1..=OCCURRENCES).map(process).collect();
+    for replica in &mut history.replicas {
+        replica.read_at_ms = history.ended_at_ms;
+        replica.tasks.clone_from(&tasks);
+    }
+    let begun = cpu_time();
+    let report = check(&history);
+    let took = cpu_time() - begun;
+    assert_eq!(report.verdict(), Verdict::Passed, "{report}");
+    println!(
+        "checker: {SUBMITS} tasks and {OCCURRENCES} occurrences on {} replicas: {took:?}",
+        history.nodes.len()
+    );
+    // Some seconds without optimisation.
+    assert!(took < std::time::Duration::from_secs(30), "{took:?}");
+}
+
+/// This thread's own: what else the machine does is not counted.
+fn cpu_time() -> std::time::Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    std::time::Duration::new(now.tv_sec.unsigned_abs(), u32::try_from(now.tv_nsec).unwrap_or(0))
 }
