@@ -6,7 +6,7 @@ mod members;
 pub(crate) use definitions::{Config, ConfigWhat, DeleteHistory, EndedWord, Update};
 pub(crate) use members::{ClusterVerb, Replace};
 
-use crate::input::{ActionInput, PolicyInput, ScheduleInput, pair};
+use crate::input::{ActionInput, PolicyInput, ScheduleInput, pair, whole};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -154,6 +154,8 @@ pub(crate) enum Verb {
     /// Change who belongs to the cluster, who votes, and who leads
     #[command(subcommand, after_help = members::HELP)]
     Cluster(ClusterVerb),
+    /// Set, import, show and delete calendars: times in which tasks do not run
+    Calendar(calendar::CalendarArgs),
     /// Print a completion script for a shell
     Completions(Completions),
 }
@@ -246,7 +248,7 @@ pub(crate) struct MoveTask {
     #[arg(long)]
     pub(crate) late_ok: bool,
     /// Refuse unless the task is at this generation
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole::<u64>)]
     pub(crate) generation: Option<u64>,
 }
 
@@ -362,7 +364,7 @@ pub(crate) struct List {
 #[derive(Args, Debug)]
 pub(crate) struct Paging {
     /// At most so many; 0 for all
-    #[arg(long, value_name = "N", default_value_t = 100)]
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = whole::<u32>)]
     pub(crate) limit: u32,
     /// Go on where the list before ended
     #[arg(long, value_name = "C", default_value = "", hide_default_value = true)]
@@ -408,10 +410,10 @@ pub(crate) struct Logs {
     #[arg(long, short)]
     pub(crate) follow: bool,
     /// Which attempt, from 1 [default: the newest]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", value_parser = from_one)]
     pub(crate) attempt: Option<u32>,
     /// Only the last bytes
-    #[arg(long, value_name = "BYTES")]
+    #[arg(long, value_name = "BYTES", value_parser = whole::<u64>)]
     pub(crate) tail: Option<u64>,
     /// Pass control characters on to a terminal, too
     #[arg(long)]
@@ -475,7 +477,7 @@ pub(crate) struct Next {
     #[arg(long)]
     pub(crate) explain: bool,
     /// How many
-    #[arg(short = 'n', long = "count", value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(short = 'n', long = "count", value_name = "N", default_value_t = 5, value_parser = up_to_10_000)]
     pub(crate) count: u32,
 }
 
@@ -534,6 +536,23 @@ pub(crate) struct Completions {
     #[arg(value_enum)]
     pub(crate) shell: clap_complete::Shell,
 }
+
+/// Reads a number of which there is no zeroth.
+fn from_one(text: &str) -> Result<u32, String> {
+    match whole(text)? {
+        0 => Err(format!("{text:?} is less than 1; expected for example 10")),
+        number => Ok(number),
+    }
+}
+
+fn up_to_10_000(text: &str) -> Result<u32, String> {
+    match from_one(text)? {
+        10_001.. => Err(format!("{text:?} is more than 10000; expected for example 10")),
+        number => Ok(number),
+    }
+}
+
+pub(crate) mod calendar;
 
 #[cfg(test)]
 mod tests;

@@ -38,9 +38,10 @@ pub(crate) enum Origin {
 
 impl Origin {
     /// Returns how a field is called there.
-    fn name(self, part: &str, field: &str) -> String {
+    pub(crate) fn name(self, part: &str, field: &str) -> String {
         match self {
             Origin::Flags if field == "command" => "CMD".to_owned(),
+            Origin::Flags if field == "calendars" => "--calendar".to_owned(),
             Origin::Flags if field == "mail_subject" || field == "mail_text" => field.replace("mail_", "--"),
             Origin::Flags => format!("--{}", field.replace('_', "-")),
             Origin::Document => format!("{part}.{}", field.replace("mail_", "mail.")),
@@ -70,6 +71,7 @@ pub(crate) fn forms_of(field: &str) -> Option<&'static [&'static str]> {
         "dtstart" | "rdate" | "exdate" => &["rrule"],
         "on" => &["after"],
         "not_before" | "until" | "count" | "jitter" => &["every", "cron", "rrule"],
+        "calendars" => &["at", "in", "every", "cron", "rrule"],
         "expires" => &["at", "in", "after", "now"],
         "tz" => &["cron", "rrule", "at", "every"],
         "dst" => &["cron", "rrule"],
@@ -204,6 +206,7 @@ impl Builder<'_> {
             ("until", input.until.is_some()),
             ("count", input.count.is_some()),
             ("jitter", input.jitter.is_some()),
+            ("calendars", !input.calendars.is_empty()),
             ("expires", input.expires.is_some()),
             ("tz", input.tz.is_some()),
             ("dst", input.dst.is_some()),
@@ -257,6 +260,7 @@ impl Builder<'_> {
             until: instant("until", &input.until)?,
             expires: instant("expires", &input.expires)?,
             count: input.count,
+            calendars: input.calendars.clone(),
             jitter: match &input.jitter {
                 Some(text) => Some(Jitter {
                     ms: self.duration("schedule", "jitter", text)?,

@@ -67,7 +67,7 @@ pub(crate) fn changed(stored: &TaskSpec, args: &Update, builder: &Builder<'_>) -
         bounds,
         namespace: stored.namespace,
     };
-    check(&spec)?;
+    check(&spec, builder.origin)?;
     Ok(Changed {
         spec,
         starts_when_accepted,

@@ -81,7 +81,7 @@ impl TaskDocument {
             policy: builder.policy(&self.policy)?,
             bounds: builder.bounds(&self.schedule)?,
         };
-        check(&spec)?;
+        check(&spec, Origin::Document)?;
         Ok(Submission {
             spec,
             late_ok: self.late_ok,
@@ -91,10 +91,66 @@ impl TaskDocument {
     }
 }
 
+/// Fields of a task that are called otherwise where people write them: first as the task has it, then the part and the field of a
+/// document, from which the flag follows.
+const CALLED: [(&str, &str, &str); 43] = [
+    ("bounds.not_before", "schedule", "not_before"),
+    ("bounds.until", "schedule", "until"),
+    ("bounds.expires", "schedule", "expires"),
+    ("bounds.count", "schedule", "count"),
+    ("bounds.jitter", "schedule", "jitter"),
+    ("bounds.calendars", "schedule", "calendars"),
+    ("schedule.at", "schedule", "at"),
+    ("schedule.in", "schedule", "in"),
+    ("schedule.anchor", "schedule", "anchor"),
+    ("schedule.dtstart", "schedule", "dtstart"),
+    ("schedule.after", "schedule", "after"),
+    ("schedule.before", "schedule", "before"),
+    ("policy.grace_ms", "policy", "grace"),
+    ("policy.missed", "policy", "missed"),
+    ("policy.catch_up_every_ms", "policy", "catch_up_every"),
+    ("policy.tries.max", "policy", "tries"),
+    ("policy.tries.delay_ms", "policy", "retry_delay"),
+    ("policy.tries.delay_ms_max", "policy", "retry_delay_max"),
+    ("policy.tries.put_off_ms_max", "policy", "put_off_max"),
+    ("policy.time_limit_ms", "policy", "time_limit"),
+    ("policy.group", "policy", "group"),
+    ("policy.placement.require", "policy", "require"),
+    ("policy.placement.prefer", "policy", "prefer"),
+    ("policy.notify", "policy", "notify"),
+    ("policy.priority", "policy", "priority"),
+    ("policy.delivery", "policy", "delivery"),
+    ("policy.retention.finished_age_ms_max", "policy", "keep_for"),
+    ("policy.retention.failed_age_ms_max", "policy", "keep_failed_for"),
+    ("action.command.argv", "action", "command"),
+    ("action.command.env", "action", "env"),
+    ("action.command.user", "action", "user"),
+    ("action.command.limits.cpu_s", "action", "limit_cpu"),
+    ("action.command.limits.memory_bytes", "action", "limit_memory"),
+    ("action.command.limits.files", "action", "limit_files"),
+    ("action.http.url", "action", "http"),
+    ("action.http.success_statuses", "action", "http_status"),
+    ("action.http.timeout_ms", "action", "http_timeout"),
+    ("action.http.expect", "action", "expect"),
+    ("action.mail.from", "action", "mail_from"),
+    ("action.mail.to", "action", "mail_to"),
+    ("action.mail.cc", "action", "mail_cc"),
+    ("action.mail.subject", "action", "mail_subject"),
+    ("action.mail.text", "action", "mail_text"),
+];
+
+fn called(field: String, origin: Origin) -> String {
+    let known = CALLED.iter().find(|(ours, ..)| *ours == field);
+    known.map_or(field, |(_, part, name)| origin.name(part, name))
+}
+
 /// Checks the bounds of a task.
-pub(crate) fn check(spec: &TaskSpec) -> Result<(), Problem> {
+pub(crate) fn check(spec: &TaskSpec, origin: Origin) -> Result<(), Problem> {
     validate::task_spec(spec).map_err(|reject| match reject {
-        sched_core::Reject::Invalid { field, problem } => Problem { field, what: problem },
+        sched_core::Reject::Invalid { field, problem } => Problem {
+            field: called(field, origin),
+            what: problem,
+        },
         other => Problem {
             field: "task".to_owned(),
             what: other.to_string(),
@@ -222,6 +278,7 @@ fn schedule_of(schedule: &Schedule, bounds: &Bounds) -> ScheduleInput {
         expires: text(&bounds.expires),
         count: bounds.count,
         jitter: bounds.jitter.map(|jitter| format_duration(jitter.ms)),
+        calendars: bounds.calendars.clone(),
         ..ScheduleInput::default()
     };
     let texts = |list: &[Timestamp]| list.iter().map(Timestamp::to_string).collect();
@@ -375,6 +432,8 @@ fn policy_of(policy: &Policy) -> PolicyInput {
         retry_delay: text(PolicyField::RetryDelay),
         retry_factor: says(PolicyField::RetryFactor).then(|| f64::from(tries.factor_percent) / 100.0),
         retry_delay_max: text(PolicyField::RetryDelayMax),
+        put_off_max: text(PolicyField::PutOffMax),
+        catch_up_every: text(PolicyField::CatchUpEvery),
         delivery: policy.delivery.map(|delivery| match delivery {
             Delivery::AtLeastOnce => DeliveryWord::AtLeastOnce,
             Delivery::AtMostOnce => DeliveryWord::AtMostOnce,

@@ -70,13 +70,17 @@ pub(crate) struct ScheduleInput {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) expires: Option<String>,
     /// At most so many occurrences, whether they run or not
-    #[arg(long, value_name = "N")]
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[arg(long, value_name = "N", value_parser = whole::<u64>)]
+    #[serde(deserialize_with = "whole_number", skip_serializing_if = "Option::is_none")]
     pub(crate) count: Option<u64>,
     /// Put each occurrence off by less than this, always by the same, never past the next one
     #[arg(long, value_name = "D")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) jitter: Option<String>,
+    /// Not in the times that this calendar closes (see `schedcli calendar`); may be repeated
+    #[arg(id = "calendars", long = "calendar", value_name = "NAME")]
+    #[serde(deserialize_with = "one_or_many", skip_serializing_if = "Vec::is_empty")]
+    pub(crate) calendars: Vec<String>,
     /// Only when triggered by `schedcli run`
     #[arg(long)]
     #[serde(skip_serializing_if = "is_false")]
@@ -143,7 +147,7 @@ pub(crate) struct ActionInput {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) stdin: Option<String>,
     /// An exit code of CMD that counts as success; may be repeated [default: 0]
-    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    #[arg(long, value_name = "N", allow_hyphen_values = true, value_parser = whole::<i32>)]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) success_code: Vec<i32>,
     /// User that CMD runs as, where the worker runs as root [default: the worker's own]
@@ -159,8 +163,8 @@ pub(crate) struct ActionInput {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) limit_memory: Option<String>,
     /// Files that each process of CMD may have open [default: none]
-    #[arg(long, value_name = "N")]
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[arg(long, value_name = "N", value_parser = whole::<u32>)]
+    #[serde(deserialize_with = "whole_number", skip_serializing_if = "Option::is_none")]
     pub(crate) limit_files: Option<u32>,
     /// Send an HTTP request: "POST https://host/path", or the address alone for GET; redirects are not followed
     #[arg(long, value_name = "METHOD URL")]
@@ -175,7 +179,7 @@ pub(crate) struct ActionInput {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) body: Option<String>,
     /// A status that counts as success; may be repeated [default: 200 to 299]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole::<u16>)]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) http_status: Vec<u16>,
     /// How long the whole exchange may take [default: 30s]
@@ -245,26 +249,34 @@ pub(crate) struct PolicyInput {
     #[arg(long, value_name = "POLICY")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) missed: Option<String>,
+    /// Start runs of --missed all at least so far apart; without it one after the other
+    #[arg(long, value_name = "D")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) catch_up_every: Option<String>,
     /// How late an occurrence may start [default: 1h]
     #[arg(long, value_name = "D")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) grace: Option<String>,
     /// Tries in all, the first included [default: 1]
-    #[arg(long, value_name = "N")]
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[arg(long, value_name = "N", value_parser = whole::<u32>)]
+    #[serde(deserialize_with = "whole_number", skip_serializing_if = "Option::is_none")]
     pub(crate) tries: Option<u32>,
     /// Delay before the second try [default: 10s]
     #[arg(long, value_name = "D")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) retry_delay: Option<String>,
     /// Each further delay is so many times the one before [default: 2]
-    #[arg(long, value_name = "F")]
+    #[arg(long, value_name = "F", value_parser = factor)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) retry_factor: Option<f64>,
     /// No delay between tries is longer [default: 1h]
     #[arg(long, value_name = "D")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) retry_delay_max: Option<String>,
+    /// How long a run may put itself off in all, by exit code 75 or Retry-After; then it fails [default: 1d]
+    #[arg(long, value_name = "D")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) put_off_max: Option<String>,
     /// What an unknown outcome means [default: by action]
     #[arg(long, value_enum, value_name = "POLICY")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -274,8 +286,8 @@ pub(crate) struct PolicyInput {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) time_limit: Option<String>,
     /// Among due runs higher first, then older: -100 to 100 [default: 0]
-    #[arg(long, value_name = "N", allow_hyphen_values = true)]
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[arg(long, value_name = "N", allow_hyphen_values = true, value_parser = whole::<i8>)]
+    #[serde(deserialize_with = "whole_number", skip_serializing_if = "Option::is_none")]
     pub(crate) priority: Option<i8>,
     /// At most LIMIT runs of the tasks of this group at once; the others wait
     #[arg(long, value_name = "NAME:LIMIT")]
@@ -298,12 +310,12 @@ pub(crate) struct PolicyInput {
     )]
     pub(crate) prefer: Vec<(String, String)>,
     /// Finished runs kept [default: 100]
-    #[arg(long, value_name = "N")]
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[arg(long, value_name = "N", value_parser = whole::<u32>)]
+    #[serde(deserialize_with = "whole_number", skip_serializing_if = "Option::is_none")]
     pub(crate) keep_finished: Option<u32>,
     /// Failed runs kept [default: 100]
-    #[arg(long, value_name = "N")]
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[arg(long, value_name = "N", value_parser = whole::<u32>)]
+    #[serde(deserialize_with = "whole_number", skip_serializing_if = "Option::is_none")]
     pub(crate) keep_failed: Option<u32>,
     /// Age at which ended runs go [default: 7d]
     #[arg(long, value_name = "D")]
@@ -353,8 +365,51 @@ fn is_false(flag: &bool) -> bool {
 pub(crate) fn pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        _ => Err(format!("{text:?} is not KEY=VALUE")),
+        _ => Err(format!("{text:?} is not KEY=VALUE, for example gpu=yes")),
     }
+}
+
+fn not_whole(text: impl fmt::Display) -> String {
+    format!("{text} is not a whole number within its bounds; expected for example 10")
+}
+
+/// Reads a whole number.
+pub(crate) fn whole<T: std::str::FromStr>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| not_whole(format_args!("{text:?}")))
+}
+
+fn factor(text: &str) -> Result<f64, String> {
+    text.parse()
+        .map_err(|_| format!("{text:?} is not a number within 1 to 100; expected for example 1.5"))
+}
+
+/// Reads a whole number of a document.
+fn whole_number<'de, D: Deserializer<'de>, T: TryFrom<i128>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    struct Whole<T>(std::marker::PhantomData<T>);
+    impl<T: TryFrom<i128>> Visitor<'_> for Whole<T> {
+        type Value = Option<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a whole number, for example 10")
+        }
+
+        fn visit_i64<E: de::Error>(self, number: i64) -> Result<Self::Value, E> {
+            T::try_from(i128::from(number))
+                .map(Some)
+                .map_err(|_| E::custom(not_whole(number)))
+        }
+
+        fn visit_u64<E: de::Error>(self, number: u64) -> Result<Self::Value, E> {
+            T::try_from(i128::from(number))
+                .map(Some)
+                .map_err(|_| E::custom(not_whole(number)))
+        }
+
+        fn visit_unit<E>(self) -> Result<Self::Value, E> {
+            Ok(None)
+        }
+    }
+    deserializer.deserialize_any(Whole(std::marker::PhantomData))
 }
 
 /// Reads a text, or a list of texts.
@@ -369,6 +424,11 @@ fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>
 
         fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
             Ok(vec![text.to_owned()])
+        }
+
+        /// An id of a task.
+        fn visit_u64<E: de::Error>(self, number: u64) -> Result<Self::Value, E> {
+            Ok(vec![number.to_string()])
         }
 
         fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {

@@ -9,6 +9,7 @@ mod build;
 mod change;
 mod document;
 mod error;
+mod ics;
 mod input;
 mod notify;
 mod output;

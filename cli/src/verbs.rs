@@ -1,6 +1,7 @@
 //! What each verb does.
 
 mod apply;
+mod calendar;
 mod cluster;
 mod config;
 mod enqueue;
@@ -91,6 +92,7 @@ async fn with_cluster(global: Global, verb: Verb) -> Result<(), CliError> {
         Verb::Check(_) => cluster::check(&cluster).await,
         Verb::Nodes(_) => cluster::nodes(&cluster).await,
         Verb::Cluster(verb) => members::change(&cluster, &verb, deadline).await,
+        Verb::Calendar(args) => calendar::calendar(&cluster, &args.verb).await,
         Verb::Next(_) | Verb::Completions(_) => Ok(()),
     }
 }

@@ -304,6 +304,13 @@ fn ledger_line(line: v1::LedgerLine) -> LedgerView {
             let at = Some(skipped.scheduled_at_unix_ms);
             ("skipped", at, at, 1, skipped.reason)
         }
+        Some(Fact::Closed(closed)) => (
+            "skipped",
+            Some(closed.first_unix_ms),
+            Some(closed.last_unix_ms),
+            closed.count,
+            format!("calendar {}", closed.calendar),
+        ),
         Some(Fact::DrainFailed(failed)) => ("drain_failed", None, None, 0, failed.reason),
         None => ("unknown", None, None, 0, String::new()),
     };
@@ -584,6 +591,7 @@ pub(crate) fn run_details(details: &RunDetails) -> String {
 }
 
 mod action;
+pub(crate) mod calendar;
 mod cluster;
 mod config;
 use action::action_line;

@@ -38,6 +38,7 @@ macro_rules! call {
     }};
 }
 
+mod calendars;
 mod definitions;
 
 impl Client {

@@ -1,6 +1,7 @@
 //! A cluster in memory for tests: it takes tasks, answers repeats as the real one does, and makes the trouble it is told to.
 
 mod service;
+mod work;
 
 use sched_proto::v1;
 use std::collections::{BTreeMap, VecDeque};
@@ -44,6 +45,8 @@ pub struct State {
     pub findings: Vec<v1::Finding>,
     /// The settings.
     pub config: sched_core::config::Config,
+    /// Calendars by name, each with its generation.
+    pub calendars: BTreeMap<String, (v1::Calendar, u64)>,
     /// What `Status` answers.
     pub status: v1::StatusReply,
     /// Calls that changed something, by name, in order; a repeat under a known key is not among them.

@@ -1,13 +1,16 @@
 //! Every invariant of the state, one function each. Reads all of it: for tests, the simulation and an operator's check.
 
 use crate::apply::{decode_record, index_of_run, index_of_task};
+use crate::calendar::{Calendar, used_by};
 use crate::codec::Kind;
 use crate::command::{Fault, SpoolOp};
 use crate::ids::{RunId, TaskId};
 use crate::run::{Run, RunState};
 use crate::session::Session;
-use crate::tables::{GroupRoom, Key, Meta, Table, View, decode_run, decode_session, decode_task, decode_u64};
-use crate::task::{Task, TaskState, TaskStatus};
+use crate::tables::{
+    GroupRoom, Key, Meta, Table, View, decode_calendar, decode_run, decode_session, decode_task, decode_u64,
+};
+use crate::task::{NextRun, Task, TaskState, TaskStatus};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// All records of a state, decoded.
@@ -19,6 +22,9 @@ struct State {
     spool: BTreeMap<u64, SpoolOp>,
     sessions: BTreeMap<crate::ids::SessionId, Session>,
     groups: BTreeMap<Vec<u8>, GroupRoom>,
+    /// By namespace and name.
+    calendars: BTreeSet<(String, String)>,
+    calendar_counts: BTreeMap<Vec<u8>, u64>,
     indexes: BTreeMap<Table, BTreeSet<Vec<u8>>>,
 }
 
@@ -37,7 +43,7 @@ pub fn check(view: &impl View) -> Result<Vec<String>, Fault> {
 
 type Invariant = fn(&State, &mut Vec<String>);
 
-const INVARIANTS: [Invariant; 11] = [
+const INVARIANTS: [Invariant; 12] = [
     every_record_is_in_its_index,
     every_index_entry_has_its_record,
     counters_count_records,
@@ -49,6 +55,7 @@ const INVARIANTS: [Invariant; 11] = [
     names_belong_to_one_task,
     groups_count_their_runs,
     tasks_that_wait_are_listed,
+    calendars_are_counted_and_list_their_tasks,
 ];
 
 /// A task or run is listed exactly where its record says.
@@ -345,6 +352,35 @@ fn tasks_that_wait_are_listed(state: &State, findings: &mut Vec<String>) {
     }
 }
 
+/// A calendar lists exactly the tasks that may still ask it, and exists while one may; the counts are the numbers of calendars.
+fn calendars_are_counted_and_list_their_tasks(state: &State, findings: &mut Vec<String>) {
+    let mut uses = BTreeSet::new();
+    for (id, status) in &state.statuses {
+        for name in used_by(status) {
+            uses.insert(Key::CalendarUse(&status.namespace, name, *id).encode());
+            let known = (status.namespace.clone(), name.clone());
+            if status.next != NextRun::Never && !state.calendars.contains(&known) {
+                findings.push(format!("task {id} uses calendar {name:?}, which does not exist"));
+            }
+        }
+    }
+    let (from, to) = Key::calendar_uses_all();
+    let listed: BTreeSet<_> = state.index(Table::Calendars).range(from..to).cloned().collect();
+    if listed != uses {
+        findings.push("the lists of tasks that use calendars differ from the tasks".to_owned());
+    }
+    let mut counts: BTreeMap<Vec<u8>, u64> = BTreeMap::new();
+    for (namespace, _) in &state.calendars {
+        *counts.entry(Key::CalendarCount(namespace).encode()).or_default() += 1;
+    }
+    if counts != state.calendar_counts || state.meta.calendars != state.calendars.len() as u64 {
+        findings.push(format!(
+            "calendars are counted as {} in all, {:?}; there are {counts:?}",
+            state.meta.calendars, state.calendar_counts
+        ));
+    }
+}
+
 impl State {
     fn read(view: &impl View) -> Result<Self, Fault> {
         let mut indexes = BTreeMap::new();
@@ -356,6 +392,7 @@ impl State {
             Table::Labels,
             Table::Names,
             Table::Groups,
+            Table::Calendars,
         ] {
             let mut keys = BTreeSet::new();
             for_each(view, table, |key, _| {
@@ -379,6 +416,18 @@ impl State {
             }
             Ok(())
         })?;
+        let (mut calendars, mut calendar_counts) = (BTreeSet::new(), BTreeMap::new());
+        let (from, to) = Key::calendar_counts();
+        for_each(view, Table::Calendars, |key, value| {
+            if let Some((namespace, name)) = decode_calendar(key) {
+                let _: Calendar = decode_record(Table::Calendars, key, Kind::Calendar, value)?;
+                calendars.insert((namespace.to_owned(), name.to_owned()));
+            } else if key >= &from[..] && key < &to[..] {
+                let count = decode_record(Table::Calendars, key, Kind::CalendarCount, value)?;
+                calendar_counts.insert(key.to_vec(), count);
+            }
+            Ok(())
+        })?;
         let meta = Key::Meta.encode();
         Ok(Self {
             meta: match view.get(Table::Meta, &meta)? {
@@ -391,6 +440,8 @@ impl State {
             spool: records(view, Table::Spool, Kind::SpoolOp, decode_u64)?,
             sessions,
             groups,
+            calendars,
+            calendar_counts,
             indexes,
         })
     }

@@ -42,6 +42,10 @@ pub enum Kind {
     GroupRoom = 13,
     /// [`crate::config::Config`].
     Config = 14,
+    /// [`crate::calendar::Calendar`].
+    Calendar = 15,
+    /// How many calendars a namespace has.
+    CalendarCount = 16,
     /// Consensus: a vote.
     Vote = 32,
     /// Consensus: a log entry's header and payload.

@@ -4,8 +4,9 @@ mod call;
 mod spool;
 
 pub use call::{Call, Remembered};
-pub use spool::{SpoolAction, SpoolOp};
+pub use spool::{DrainItem, SpoolAction, SpoolOp};
 
+use crate::calendar::CalendarSpec;
 use crate::config::{Config, Setting};
 use crate::ids::{NodeId, RequestKey, RunId, SessionId, TaskId, Token};
 use crate::run::RunResult;
@@ -249,15 +250,35 @@ pub enum Command {
         /// Ledger lines older than this go.
         lines_before: Option<Timestamp>,
     },
-}
-
-/// One operation of [`Command::Drain`].
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct DrainItem {
-    /// Its number in the spool.
-    pub seq: u64,
-    /// The run time computed anew.
-    pub next: NextRun,
+    /// Notes what a search found that had given up before.
+    SearchedAgain {
+        /// Which.
+        task: TaskId,
+        /// Refused when the task has changed since the leader looked.
+        generation: u64,
+        /// The next run time, or another time to search again.
+        next: NextRun,
+    },
+    /// Creates or replaces a calendar.
+    SetCalendar {
+        /// The namespace it belongs to.
+        namespace: String,
+        /// Its name there.
+        name: String,
+        /// What it says.
+        calendar: Box<CalendarSpec>,
+        /// Refused unless the calendar is at this generation; 0 stands for one that does not exist.
+        generation: Option<u64>,
+    },
+    /// Deletes a calendar that no task uses.
+    DeleteCalendar {
+        /// The namespace it belongs to.
+        namespace: String,
+        /// Its name there.
+        name: String,
+        /// Refused unless the calendar is at this generation.
+        generation: Option<u64>,
+    },
 }
 
 /// One task of [`Command::Fire`].
@@ -275,6 +296,23 @@ pub struct FireItem {
     pub missed: Option<MissedRange>,
     /// The cursor afterwards.
     pub next: NextRun,
+    /// Occurrences that a calendar closes; then nothing else is in the item.
+    pub closed: Option<ClosedRange>,
+    /// The newest change of any calendar as the leader saw it; of no meaning for a task without calendars.
+    pub calendars: u64,
+}
+
+/// Occurrences that came due and are skipped because of a calendar.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ClosedRange {
+    /// The first of them.
+    pub first: Timestamp,
+    /// The last of them.
+    pub last: Timestamp,
+    /// How many.
+    pub count: u64,
+    /// Which calendar.
+    pub calendar: String,
 }
 
 /// Occurrences that came due and shall not run.
@@ -363,6 +401,11 @@ pub enum Reply {
         /// Ledger lines.
         lines: u64,
     },
+    /// After `SetCalendar`.
+    Calendar {
+        /// What it is at now.
+        generation: u64,
+    },
 }
 
 /// A refusal: the same on every replica, and nothing was changed.
@@ -447,6 +490,16 @@ pub enum Reject {
         proposed: u64,
         /// Of the entry.
         committed: u64,
+    },
+    /// Something that is no task has changed since the caller looked.
+    #[error("{what} is at generation {actual}, not {expected}; read it again and repeat")]
+    Changed {
+        /// For example `calendar "holidays"`.
+        what: String,
+        /// As the caller saw it; 0 when it was not there.
+        expected: u64,
+        /// As it is; 0 when it is not there.
+        actual: u64,
     },
 }
 

@@ -4,21 +4,49 @@ use crate::apply::{decode_record, read_record};
 use crate::codec::Kind;
 use crate::command::Fault;
 use crate::ids::{RunId, SessionId, TaskId};
+use crate::plan::next_run;
 use crate::run::{LedgerFact, LedgerLine, Occurrence, Run, RunState};
+use crate::schedule::Occurrences;
 use crate::session::Session;
 use crate::tables::{GroupRoom, Key, Meta, Table, View, decode_session};
 use crate::task::{NextRun, Overlap, Placement, ScheduleKind, Task, TaskState, TaskStatus};
+use crate::time::Timestamp;
 
 /// Runs and ledger lines that are described one by one.
 const DESCRIBED_MAX: usize = 10;
 /// Workers that are looked at.
 const WORKERS_MAX: usize = 1000;
 
+/// What depends on zone data about the next occurrence of a task: whoever asks has it looked up.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Ahead {
+    /// The calendar that closes the next occurrence, and until when.
+    pub closed: Option<(String, Timestamp)>,
+    /// The next occurrence that no calendar closes.
+    pub open: Option<NextRun>,
+}
+
+impl Ahead {
+    /// Looks it up.
+    pub fn of(status: &TaskStatus, occurrences: &Occurrences<'_>) -> Self {
+        let NextRun::At(next) = status.next else {
+            return Self::default();
+        };
+        let Some((name, stretch)) = occurrences.calendars().covering(next) else {
+            return Self::default();
+        };
+        Self {
+            closed: Some((name.to_owned(), stretch.to)),
+            open: Some(next_run(occurrences.next_open(next), next)),
+        }
+    }
+}
+
 /// Explains a task; nothing when there is none.
 ///
 /// # Errors
 /// When the tables cannot be read.
-pub fn task(view: &impl View, id: TaskId) -> Result<Option<Vec<String>>, Fault> {
+pub fn task(view: &impl View, id: TaskId, ahead: &Ahead) -> Result<Option<Vec<String>>, Fault> {
     let task: Option<Task> = read_record(view, &Key::Task(id), Kind::Task)?;
     let status: Option<TaskStatus> = read_record(view, &Key::Status(id), Kind::TaskStatus)?;
     let Some((task, status)) = task.zip(status) else {
@@ -36,7 +64,7 @@ pub fn task(view: &impl View, id: TaskId) -> Result<Option<Vec<String>>, Fault> 
         status.state.as_str()
     )];
     hindrances(view, &status, &mut lines)?;
-    what_comes_next(&status, &mut lines);
+    what_comes_next(&status, ahead, &mut lines);
     for number in status.live.iter().take(DESCRIBED_MAX) {
         let number = RunId {
             task: id,
@@ -101,7 +129,7 @@ fn hindrances(view: &impl View, status: &TaskStatus, lines: &mut Vec<String>) ->
 }
 
 /// When it is due next, and what could come in between.
-fn what_comes_next(status: &TaskStatus, lines: &mut Vec<String>) {
+fn what_comes_next(status: &TaskStatus, ahead: &Ahead, lines: &mut Vec<String>) {
     if status.state.is_ended() {
         return;
     }
@@ -114,6 +142,7 @@ fn what_comes_next(status: &TaskStatus, lines: &mut Vec<String>) {
         NextRun::Never if status.waits_for.is_empty() => lines.push("Its schedule has no further occurrence.".into()),
         NextRun::Never => {}
     }
+    calendars(status, ahead, lines);
     let bounds = &status.bounds;
     if let Some(count) = bounds.count {
         lines.push(format!("{} of its {count} occurrences are over.", status.occurrences));
@@ -138,6 +167,33 @@ fn what_comes_next(status: &TaskStatus, lines: &mut Vec<String>) {
     }
 }
 
+/// What the calendars of the task do to its next occurrence.
+fn calendars(status: &TaskStatus, ahead: &Ahead, lines: &mut Vec<String>) {
+    let (names, recurs) = (&status.bounds.calendars, status.kind == ScheduleKind::Periodic);
+    if names.is_empty() {
+        return;
+    }
+    match &ahead.closed {
+        Some((name, until)) if recurs => {
+            let open = match ahead.open {
+                Some(NextRun::At(at)) => format!("the first that is open is that of {at}"),
+                Some(NextRun::Never) => "no later one is open".to_owned(),
+                Some(NextRun::GaveUp { .. }) | None => "an open one was not found within the bound".to_owned(),
+            };
+            lines.push(format!(
+                "Calendar {name:?} closes that time until {until}: the occurrence will be skipped; {open}."
+            ));
+        }
+        Some((name, until)) => lines.push(format!(
+            "Calendar {name:?} closes that time until {until}: it will be missed, unless the calendar changes or the task is moved."
+        )),
+        None => lines.push(format!(
+            "It does not run in the times that these calendars close: {}.",
+            names.join(", ")
+        )),
+    }
+}
+
 /// The newest lines of the ledger.
 fn history(view: &impl View, id: TaskId, status: &TaskStatus, lines: &mut Vec<String>) -> Result<(), Fault> {
     let (from, to) = Key::ledger_of(id, 0);
@@ -159,6 +215,20 @@ fn history(view: &impl View, id: TaskId, status: &TaskStatus, lines: &mut Vec<St
             LedgerFact::Skipped { scheduled_at, reason } => {
                 format!("The occurrence of {scheduled_at} was skipped: {reason}.")
             }
+            LedgerFact::Closed {
+                first,
+                count: 1,
+                calendar,
+                ..
+            } => format!("The occurrence of {first} was skipped: calendar {calendar:?} closes that time."),
+            LedgerFact::Closed {
+                first,
+                last,
+                count,
+                calendar,
+            } => format!(
+                "{count} occurrences from {first} to {last} were skipped: calendar {calendar:?} closes those times."
+            ),
             LedgerFact::DrainFailed { reason } => format!("An operation from the spool failed: {reason}."),
         });
     }
@@ -181,6 +251,7 @@ pub fn run(view: &impl View, id: RunId) -> Result<Option<Vec<String>>, Fault> {
         Occurrence::Scheduled => "due at",
         Occurrence::Manual(_) => "asked for by hand at",
         Occurrence::Backfill(_) => "asked for in place of",
+        Occurrence::CatchUp => "caught up with, due at",
     };
     let state = run.state.as_str();
     let mut lines = vec![format!("Run {id}, {origin} {}, is {state}.", run.scheduled_at)];

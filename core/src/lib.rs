@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod apply;
+pub mod calendar;
 pub mod check;
 pub mod codec;
 pub mod command;

@@ -84,6 +84,18 @@ pub const USER_BYTES_MAX: usize = 32;
 pub const PROCESS_MEMORY_BYTES_MIN: u64 = 1024 * 1024;
 /// Fewest open files that a process can be limited to: input, output, errors, and one to load itself from.
 pub const PROCESS_FILES_MIN: u32 = 4;
+/// Delays that executors may ask for in one round of tries, whatever the policy allows: one that asks for none at all is not asked for ever.
+pub const DELAYS_MAX: u32 = 10_000;
+/// Calendars of one namespace: a list of them is one answer.
+pub const CALENDARS_MAX: u64 = 100;
+/// Calendars of all namespaces: with the bound of each, some hundred MiB at most.
+pub const CALENDARS_TOTAL_MAX: u64 = 2000;
+/// Days and intervals of one calendar, together: a day of every week for forty years. A calendar is one record.
+pub const CALENDAR_ENTRIES_MAX: usize = 2000;
+/// Calendars that one task may name: each is asked about each occurrence.
+pub const TASK_CALENDARS_MAX: usize = 8;
+/// Tasks that are named when a calendar cannot be deleted because of them.
+pub const CALENDAR_USERS_NAMED_MAX: usize = 5;
 /// Notifications of one task: the policy is copied into its status.
 pub const NOTIFY_MAX: usize = 4;
 /// Longest address of a webhook in bytes.

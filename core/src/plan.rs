@@ -1,9 +1,10 @@
 //! What the leader shall propose next, as pure functions of what it sees. `apply` checks every answer again.
 
-use crate::command::{AssignItem, FireItem, MissedRange, Reject};
+use crate::calendar::{Calendars, Interval};
+use crate::command::{AssignItem, ClosedRange, FireItem, MissedRange, Reject};
 use crate::ids::{RunId, SessionId, TaskId};
 use crate::limits::{BACKFILL_MAX, FIRE_RUNS_MAX, LATE_NOT_MISSED_MS, ROUND_ITEMS_MAX};
-use crate::schedule::{Next, Recurrence, Schedule};
+use crate::schedule::{Next, Occurrences, Recurrence, Schedule};
 use crate::task::{Missed, NextRun, Placement, Policy, ScheduleKind, TaskStatus};
 use crate::time::Timestamp;
 use std::cmp::Reverse;
@@ -14,43 +15,27 @@ use std::sync::Arc;
 const SEARCH_AGAIN_MS: i64 = 60 * 60 * 1000;
 /// Missed occurrences are counted up to here; beyond it the ledger says "at least".
 const MISSED_COUNT_MAX: u64 = 10_000;
+/// Closed occurrences that one `Fire` skips: its cursor is due then, and the next one goes on with the same line of the ledger.
+const CLOSED_COUNT_MAX: u64 = 1000;
 /// Occurrences that `missed = all` catches up with at once, whatever the task says.
 pub const CATCH_UP_MAX: u32 = 1000;
 
 /// Computes the first run time of a task that is being accepted.
 ///
 /// # Errors
-/// Refuses an instant in the past that no grace covers (unless `late_ok`), and a schedule without any occurrence from now on.
+/// Refuses an instant in the past that no grace covers (unless `late_ok`), one that a calendar of the task closes, and a schedule
+/// without any occurrence from now on.
 pub fn first_run(
     schedule: &Schedule,
-    recurrence: &Recurrence,
+    occurrences: &Occurrences<'_>,
     policy: &Policy,
     late_ok: bool,
     now: Timestamp,
 ) -> Result<NextRun, Reject> {
     if let Some(at) = schedule.instant() {
-        let late_ms = now.millis_since(at);
-        if late_ms <= 0 {
-            return Ok(NextRun::At(at));
-        }
-        let covered = u64::try_from(late_ms).is_ok_and(|late| late <= policy.grace_ms);
-        if late_ok {
-            return Ok(NextRun::At(now));
-        }
-        if covered && policy.missed != Missed::Skip {
-            return Ok(NextRun::At(at));
-        }
-        let problem = format!(
-            "{at} is {late_ms} ms in the past, more than the grace of {} ms; \
-             give a later time, a longer grace, or say that late is all right (--late-ok)",
-            policy.grace_ms
-        );
-        return Err(Reject::Invalid {
-            field: "schedule.at".into(),
-            problem,
-        });
+        return first_run_at(at, occurrences.calendars(), policy, late_ok, now);
     }
-    match recurrence.first_from(now) {
+    match occurrences.first_from(now) {
         Next::At(at) => Ok(NextRun::At(at)),
         Next::Exhausted if matches!(schedule, Schedule::Manual | Schedule::After { .. }) => Ok(NextRun::Never),
         Next::Exhausted => Err(Reject::Invalid {
@@ -58,6 +43,40 @@ pub fn first_run(
             problem: format!("{schedule} has no occurrence after {now}, within the task's bounds"),
         }),
         next => Ok(next_run(next, now)),
+    }
+}
+
+fn first_run_at(
+    at: Timestamp,
+    calendars: &Calendars,
+    policy: &Policy,
+    late_ok: bool,
+    now: Timestamp,
+) -> Result<NextRun, Reject> {
+    let invalid = |problem: String| Reject::Invalid {
+        field: "schedule.at".into(),
+        problem,
+    };
+    let late_ms = now.millis_since(at);
+    let covered = u64::try_from(late_ms).is_ok_and(|late| late <= policy.grace_ms);
+    let first = match late_ms {
+        ..=0 => at,
+        _ if late_ok => now,
+        _ if covered && policy.missed != Missed::Skip => at,
+        _ => {
+            return Err(invalid(format!(
+                "{at} is {late_ms} ms in the past, more than the grace of {} ms; \
+                 give a later time, a longer grace, or say that late is all right (--late-ok)",
+                policy.grace_ms
+            )));
+        }
+    };
+    match calendars.covering(first) {
+        None => Ok(NextRun::At(first)),
+        Some((name, closed)) => Err(invalid(format!(
+            "{first} is closed by calendar {name:?} until {}; give a time outside it, or leave the calendar out",
+            closed.to
+        ))),
     }
 }
 
@@ -83,13 +102,13 @@ pub fn run_time_anew(schedule: &Schedule, recurrence: &Recurrence, now: Timestam
 }
 
 /// Returns the occurrences that a pause kept from running, from the task's cursor to now. A one-shot keeps its own for later.
-pub fn paused_range(status: &TaskStatus, recurrence: &Recurrence, now: Timestamp) -> Option<MissedRange> {
+pub fn paused_range(status: &TaskStatus, due: &mut Occurrences<'_>, now: Timestamp) -> Option<MissedRange> {
     let (NextRun::At(first), ScheduleKind::Periodic, Some(pause)) = (status.next, status.kind, &status.pause) else {
         return None;
     };
-    let recurrence = counted(status, recurrence, first, now);
-    let last = recurrence.latest_in(first, now)?;
-    let count = recurrence.count_in(first, now, MISSED_COUNT_MAX);
+    cut_to_count(status, due, first, now);
+    let last = due.latest_in(first, now)?;
+    let (count, all) = due.count_in(first, now, MISSED_COUNT_MAX);
     let note = if pause.note.is_empty() {
         String::new()
     } else {
@@ -99,16 +118,16 @@ pub fn paused_range(status: &TaskStatus, recurrence: &Recurrence, now: Timestamp
         first,
         last,
         count,
-        reason: format!("{}paused{note}", at_least(count)),
+        reason: format!("{}paused{note}", at_least(all)),
     })
 }
 
-/// Computes the occurrences of a range that has passed, for a backfill.
+/// Computes the occurrences of a range that has passed, for a backfill: those that no calendar closes.
 ///
 /// # Errors
 /// Refuses a range that is not one, that is not over yet, or that holds none or too many.
 pub fn plan_backfill(
-    recurrence: &Recurrence,
+    occurrences: &Occurrences<'_>,
     from: Timestamp,
     to: Timestamp,
     now: Timestamp,
@@ -127,105 +146,144 @@ pub fn plan_backfill(
         return Err(invalid("from", format!("{from} is after the end of the range, {to}")));
     }
     let mut times = Vec::new();
-    let mut next = recurrence.next_after(from.plus_millis(-1));
-    while let Next::At(at) = next {
-        if at > to {
-            break;
+    let mut next = occurrences.next_open(from.plus_millis(-1));
+    loop {
+        match next {
+            Next::At(at) if at <= to => {
+                if times.len() == BACKFILL_MAX {
+                    let problem = format!(
+                        "more than {BACKFILL_MAX} occurrences lie between {from} and {to}; give a shorter range"
+                    );
+                    return Err(invalid("from", problem));
+                }
+                times.push(at);
+                next = occurrences.next_open(at);
+            }
+            Next::GaveUp { searched_until } if searched_until < to => {
+                let problem = format!("the search met its bound at {searched_until}; give a shorter range");
+                return Err(invalid("from", problem));
+            }
+            _ => break,
         }
-        if times.len() == BACKFILL_MAX {
-            let problem =
-                format!("more than {BACKFILL_MAX} occurrences lie between {from} and {to}; give a shorter range");
-            return Err(invalid("from", problem));
-        }
-        times.push(at);
-        next = recurrence.next_after(at);
     }
     if times.is_empty() {
-        return Err(invalid("from", format!("no occurrence lies between {from} and {to}")));
+        let open = if occurrences.calendars().is_empty() {
+            ""
+        } else {
+            " outside the task's calendars"
+        };
+        return Err(invalid(
+            "from",
+            format!("no occurrence lies between {from} and {to}{open}"),
+        ));
     }
     Ok(times)
 }
 
 /// Cuts the schedule off after the last occurrence that the task's count allows, as far as that lies before now.
-fn counted(status: &TaskStatus, recurrence: &Recurrence, cursor: Timestamp, now: Timestamp) -> Recurrence {
-    let Some(count) = status.bounds.count else {
-        return recurrence.clone();
-    };
+fn cut_to_count(status: &TaskStatus, due: &mut Occurrences<'_>, cursor: Timestamp, now: Timestamp) {
+    let Some(count) = status.bounds.count else { return };
     let left = count.saturating_sub(status.occurrences).min(MISSED_COUNT_MAX);
     let mut last = cursor;
     for _ in 1..left {
-        match recurrence.next_after(last) {
+        match due.next_known(last, now) {
             Next::At(at) if at <= now => last = at,
             // Fewer than are left are due.
-            _ => return recurrence.clone(),
+            _ => return,
         }
     }
-    recurrence.clone().ending(last)
+    due.end(last);
 }
 
-fn at_least(count: u64) -> &'static str {
-    if count == MISSED_COUNT_MAX {
-        "at least this many; "
-    } else {
-        ""
+fn at_least(all: bool) -> &'static str {
+    if all { "" } else { "at least this many; " }
+}
+
+fn empty_item(id: TaskId, status: &TaskStatus, calendars: &Calendars, cursor: Timestamp, next: NextRun) -> FireItem {
+    FireItem {
+        task: id,
+        generation: status.generation,
+        cursor,
+        runs: Vec::new(),
+        missed: None,
+        next,
+        closed: None,
+        calendars: calendars.generation(),
     }
 }
 
 /// Decides what becomes of a task whose cursor is due: which occurrences run, which are missed, where the cursor goes.
 ///
-/// Occurrences younger than [`LATE_NOT_MISSED_MS`] run; older ones are subject to the task's missed-run policy. Returns nothing
-/// when nothing is due. When more is due than one `Fire` carries, the new cursor is itself due: ask again.
-pub fn plan_fire(id: TaskId, status: &TaskStatus, recurrence: &Recurrence, now: Timestamp) -> Option<FireItem> {
-    let NextRun::At(cursor) = status.next else { return None };
-    if cursor > now || status.pause.is_some() || status.state.is_ended() {
-        return None;
-    }
-    let item = |runs, missed, next| FireItem {
-        task: id,
-        generation: status.generation,
-        cursor,
-        runs,
-        missed,
-        next,
-    };
+/// Occurrences younger than [`LATE_NOT_MISSED_MS`] run; older ones are subject to the task's missed-run policy, which does not see
+/// those that a calendar closes. Returns nothing when nothing is due. When more is due than one `Fire` carries, the new cursor is
+/// itself due: ask again. One `Fire` does not go over the edge of a time that a calendar closes, so that each of its ranges is
+/// without gaps.
+pub fn plan_fire(id: TaskId, status: &TaskStatus, due: &mut Occurrences<'_>, now: Timestamp) -> Option<FireItem> {
+    let cursor = due_cursor(status, now)?;
     if status.kind != ScheduleKind::Periodic {
-        return Some(match verdict_of_one_shot(status, cursor, now) {
-            None => item(vec![cursor], None, NextRun::Never),
-            Some(reason) => {
-                let missed = MissedRange {
-                    first: cursor,
-                    last: cursor,
-                    count: 1,
-                    reason,
-                };
-                item(Vec::new(), Some(missed), NextRun::Never)
-            }
-        });
+        return plan_fire_alone(id, status, due.calendars(), NextRun::Never, now);
     }
-    let fresh_from = now.plus_millis(1 - LATE_NOT_MISSED_MS);
-    let recurrence = &counted(status, recurrence, cursor, now);
-    let old = old_occurrences(&status.policy, recurrence, cursor, fresh_from, now);
-    let mut runs = old.runs;
-    let mut last = old.last;
-    let mut next = match last {
-        Some(last) => recurrence.next_after(last),
-        None => Next::At(cursor),
+    cut_to_count(status, due, cursor, now);
+    let item = match due.calendars().covering(cursor) {
+        Some((name, stretch)) => closed_range(id, status, due, (name, stretch), now),
+        None => open_range(id, status, due, cursor, now),
     };
-    while let Next::At(at) = next {
-        if at > now || runs.len() >= FIRE_RUNS_MAX {
-            break;
-        }
-        runs.push(at);
-        last = Some(at);
-        next = recurrence.next_after(at);
+    if due.met_bound() {
+        let gave_up = Next::GaveUp { searched_until: cursor };
+        return plan_fire_alone(id, status, due.calendars(), next_run(gave_up, now), now);
     }
-    // `cursor` is due, so something was decided about it.
-    last?;
-    Some(item(runs, old.missed, next_run(next, now)))
+    item
 }
 
-/// Why a one-shot that is due shall not run.
-fn verdict_of_one_shot(status: &TaskStatus, at: Timestamp, now: Timestamp) -> Option<String> {
+/// Returns the task's cursor, if it is due.
+fn due_cursor(status: &TaskStatus, now: Timestamp) -> Option<Timestamp> {
+    match status.next {
+        NextRun::At(cursor) if cursor <= now && status.pause.is_none() && !status.state.is_ended() => Some(cursor),
+        _ => None,
+    }
+}
+
+/// Decides about the occurrence that is due and no other: of a task that has one only, or whose others cannot be found now. What came
+/// due after it is decided about when `next` is.
+pub fn plan_fire_alone(
+    id: TaskId,
+    status: &TaskStatus,
+    calendars: &Calendars,
+    next: NextRun,
+    now: Timestamp,
+) -> Option<FireItem> {
+    let cursor = due_cursor(status, now)?;
+    let mut item = empty_item(id, status, calendars, cursor, next);
+    let closed = calendars.covering(cursor).map(|(name, _)| name.to_owned());
+    let missed = match closed {
+        Some(calendar) if status.kind == ScheduleKind::Periodic => {
+            item.closed = Some(ClosedRange {
+                first: cursor,
+                last: cursor,
+                count: 1,
+                calendar,
+            });
+            return Some(item);
+        }
+        Some(calendar) => Some(format!("calendar {calendar:?} closes that time")),
+        None => verdict_of_one(status, cursor, now),
+    };
+    match missed {
+        None => item.runs.push(cursor),
+        Some(reason) => {
+            item.missed = Some(MissedRange {
+                first: cursor,
+                last: cursor,
+                count: 1,
+                reason,
+            });
+        }
+    }
+    Some(item)
+}
+
+/// Why an occurrence that is due shall not run, as far as it can be said without knowledge of others.
+fn verdict_of_one(status: &TaskStatus, at: Timestamp, now: Timestamp) -> Option<String> {
     if let Some(reason) = &status.doomed {
         return Some(reason.clone());
     }
@@ -251,33 +309,143 @@ fn verdict_of_one_shot(status: &TaskStatus, at: Timestamp, now: Timestamp) -> Op
     }
 }
 
+/// Skips the occurrences that are due in a stretch that a calendar closes.
+fn closed_range(
+    id: TaskId,
+    status: &TaskStatus,
+    due: &Occurrences<'_>,
+    (calendar, stretch): (&str, Interval),
+    now: Timestamp,
+) -> Option<FireItem> {
+    let cursor = due_cursor(status, now)?;
+    let (mut last, mut count) = (cursor, 1);
+    let next = loop {
+        match due.next_after(last) {
+            Next::At(at) if at <= now && at < stretch.to && count < CLOSED_COUNT_MAX => (last, count) = (at, count + 1),
+            next => break next,
+        }
+    };
+    let mut item = empty_item(id, status, due.calendars(), cursor, next_run(next, now));
+    item.closed = Some(ClosedRange {
+        first: cursor,
+        last,
+        count,
+        calendar: calendar.to_owned(),
+    });
+    Some(item)
+}
+
+/// Decides about the occurrences from an open cursor to now, or to where a calendar next closes.
+fn open_range(
+    id: TaskId,
+    status: &TaskStatus,
+    due: &Occurrences<'_>,
+    cursor: Timestamp,
+    now: Timestamp,
+) -> Option<FireItem> {
+    let after_now = now.plus_millis(1);
+    let end = due
+        .calendars()
+        .next_beginning(cursor)
+        .map_or(after_now, |at| at.min(after_now));
+    let fresh_from = now.plus_millis(1 - LATE_NOT_MISSED_MS);
+    let old = old_occurrences(&status.policy, due, (cursor, end), fresh_from, now);
+    let mut runs = old.runs;
+    let mut last = old.last;
+    let mut next = match last {
+        Some(last) => due.next_after(last),
+        None => Next::At(cursor),
+    };
+    while let Next::At(at) = next {
+        if at >= end || runs.len() >= FIRE_RUNS_MAX {
+            break;
+        }
+        runs.push(at);
+        last = Some(at);
+        next = due.next_after(at);
+    }
+    // `cursor` is due, so something was decided about it.
+    last?;
+    let mut item = empty_item(id, status, due.calendars(), cursor, next_run(next, now));
+    item.runs = runs;
+    // Counted last: what it costs is not missing for the search.
+    item.missed = old.missed.map(|missed| {
+        let (count, all) = due.count_in(cursor, missed.to, MISSED_COUNT_MAX);
+        MissedRange {
+            first: cursor,
+            last: missed.last,
+            count: count.max(1),
+            reason: format!("{}{}", at_least(all), missed.reason),
+        }
+    });
+    Some(item)
+}
+
 /// What becomes of the occurrences that are too old to be simply late.
 #[derive(Default)]
 struct Old {
     runs: Vec<Timestamp>,
-    missed: Option<MissedRange>,
+    missed: Option<Gone>,
     /// The last occurrence decided about.
     last: Option<Timestamp>,
 }
 
+/// Occurrences from the cursor on that do not run.
+struct Gone {
+    last: Timestamp,
+    /// Before this.
+    to: Timestamp,
+    reason: &'static str,
+}
+
 fn old_occurrences(
     policy: &Policy,
-    recurrence: &Recurrence,
-    cursor: Timestamp,
+    due: &Occurrences<'_>,
+    (cursor, end): (Timestamp, Timestamp),
     fresh_from: Timestamp,
     now: Timestamp,
 ) -> Old {
     if cursor >= fresh_from {
         return Old::default();
     }
-    let newest = recurrence.latest_in(cursor, fresh_from).unwrap_or(cursor);
+    let (mut runs, reason) = caught_up(policy, due, cursor, fresh_from, now);
+    let missed_to = runs.first().copied().unwrap_or(fresh_from).min(end);
+    // The choice is made among all that are due; what is beyond `end` is another item's.
+    runs.retain(|at| *at < end);
+    let last = due.latest_in(cursor, missed_to);
+    let mut missed = last.map(|last| Gone {
+        last,
+        to: missed_to,
+        reason,
+    });
+    if runs.is_empty() && missed.is_none() {
+        // The rules have changed since the cursor was computed (new zone data, a new release): it is no occurrence any more.
+        missed = Some(Gone {
+            last: cursor,
+            to: cursor.plus_millis(1),
+            reason: "it is no occurrence by the rules as they are now",
+        });
+    }
+    runs.truncate(FIRE_RUNS_MAX);
+    let last = runs.last().copied().or(missed.as_ref().map(|missed| missed.last));
+    Old { runs, missed, last }
+}
+
+/// Returns the occurrences before `fresh_from` that run all the same, and why the others do not.
+fn caught_up(
+    policy: &Policy,
+    due: &Occurrences<'_>,
+    cursor: Timestamp,
+    fresh_from: Timestamp,
+    now: Timestamp,
+) -> (Vec<Timestamp>, &'static str) {
     let grace = i64::try_from(policy.grace_ms).unwrap_or(i64::MAX);
     let in_grace_from = now.plus_millis(-grace).max(cursor);
-    let mut candidates: Vec<Timestamp> = Vec::new();
-    let (want, mut reason) = match policy.missed {
+    let (want, reason) = match policy.missed {
         Missed::Skip => (0, "the policy for missed runs is skip"),
         Missed::Latest => {
-            let fresh = matches!(recurrence.next_after(newest), Next::At(at) if at <= now);
+            let newest = due.latest_open_in(cursor, fresh_from).unwrap_or(cursor);
+            let fresh = matches!(due.next_open(newest), Next::At(at) if at <= now);
             (
                 u32::from(!fresh),
                 "the policy for missed runs is latest, and a later one was due",
@@ -288,47 +456,22 @@ fn old_occurrences(
             "more were due than the policy for missed runs catches up with",
         ),
     };
+    let mut runs: Vec<Timestamp> = Vec::new();
     let mut to = fresh_from;
-    while candidates.len() < want as usize {
-        match recurrence.latest_in(in_grace_from, to) {
+    while runs.len() < want as usize {
+        match due.latest_open_in(in_grace_from, to) {
             Some(at) => {
-                candidates.push(at);
+                runs.push(at);
                 to = at;
             }
             None => break,
         }
     }
-    candidates.reverse();
-    let first_run = candidates.first().copied();
-    if want > 0 && candidates.len() < want as usize {
-        reason = "later than the grace";
+    runs.reverse();
+    if want > 0 && runs.len() < want as usize {
+        return (runs, "later than the grace");
     }
-    let missed_to = first_run.unwrap_or(fresh_from);
-    let mut missed = recurrence.latest_in(cursor, missed_to).map(|last| {
-        let count = recurrence.count_in(cursor, missed_to, MISSED_COUNT_MAX);
-        MissedRange {
-            first: cursor,
-            last,
-            count,
-            reason: format!("{}{reason}", at_least(count)),
-        }
-    });
-    if candidates.is_empty() && missed.is_none() {
-        // The rules have changed since the cursor was computed (new zone data, a new release): it is no occurrence any more.
-        missed = Some(MissedRange {
-            first: cursor,
-            last: cursor,
-            count: 1,
-            reason: "it is no occurrence by the rules as they are now".to_owned(),
-        });
-    }
-    candidates.truncate(FIRE_RUNS_MAX);
-    let last = candidates.last().copied().or(Some(newest));
-    Old {
-        runs: candidates,
-        missed,
-        last,
-    }
+    (runs, reason)
 }
 
 /// A ready run with what it demands.
@@ -430,5 +573,7 @@ fn spread(ready: &[Candidate], rooms: &[Room]) -> Vec<AssignItem> {
     items
 }
 
+#[cfg(test)]
+mod closed_tests;
 #[cfg(test)]
 mod tests;

@@ -16,6 +16,20 @@ pub enum Occurrence {
     Manual(Option<RequestKey>),
     /// Somebody asked for the occurrences of a range that had passed, once per request.
     Backfill(Option<RequestKey>),
+    /// Its schedule said so while nobody could start it; the policy for missed runs makes up for it.
+    CatchUp,
+}
+
+impl Occurrence {
+    /// Whether such runs of a task follow each other, even where the overlap policy lets runs overlap.
+    pub fn takes_turns(&self) -> bool {
+        matches!(self, Occurrence::Backfill(_) | Occurrence::CatchUp)
+    }
+
+    /// Whether the schedule made the run, in time or late.
+    pub fn is_scheduled(&self) -> bool {
+        matches!(self, Occurrence::Scheduled | Occurrence::CatchUp)
+    }
 }
 
 /// Where a run is.
@@ -233,6 +247,10 @@ pub struct Run {
     pub output_tail: Vec<u8>,
     /// Reports that came under a token that was no longer current: an overlap that is shown, not hidden.
     pub stale_reports: u32,
+    /// Delays that its executor has asked for in this round of tries.
+    pub delays: u32,
+    /// When the first of them was asked for.
+    pub put_off_since: Option<Timestamp>,
 }
 
 impl Run {
@@ -306,5 +324,16 @@ pub enum LedgerFact {
     DrainFailed {
         /// Why.
         reason: String,
+    },
+    /// Occurrences that came due one after the other in times that a calendar closes. The line grows while they go on.
+    Closed {
+        /// The first of them.
+        first: Timestamp,
+        /// The last of them.
+        last: Timestamp,
+        /// How many.
+        count: u64,
+        /// Which calendar.
+        calendar: String,
     },
 }

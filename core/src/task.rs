@@ -73,6 +73,8 @@ pub struct Bounds {
     pub count: Option<u64>,
     /// Each occurrence is put off by some time, so that many tasks with one schedule do not start at one instant.
     pub jitter: Option<Jitter>,
+    /// Calendars of the task's namespace: an occurrence in one of their times is skipped.
+    pub calendars: Vec<String>,
 }
 
 /// How occurrences are put off: each by a hash of itself, always by the same, never past the next one.
@@ -262,6 +264,8 @@ pub struct Tries {
     pub factor_percent: u32,
     /// No delay is longer, in milliseconds.
     pub delay_ms_max: u64,
+    /// How long executors may put a run off by *delay me*, in milliseconds from the first such answer to the last delay's end.
+    pub put_off_ms_max: u64,
 }
 
 impl Default for Tries {
@@ -271,6 +275,7 @@ impl Default for Tries {
             delay_ms: 10_000,
             factor_percent: 200,
             delay_ms_max: 3_600_000,
+            put_off_ms_max: 24 * 60 * 60 * 1000,
         }
     }
 }
@@ -389,6 +394,8 @@ pub struct Policy {
     pub notify: Vec<Notify>,
     /// Which of them the task's owner has stated; the others have the defaults of the time when the task was accepted.
     pub stated: Stated,
+    /// Runs that are caught up with start at least so far apart, in milliseconds; in any case one after the other.
+    pub catch_up_every_ms: u64,
 }
 
 impl Default for Policy {
@@ -406,6 +413,7 @@ impl Default for Policy {
             placement: Placement::default(),
             notify: Vec::new(),
             stated: Stated::default(),
+            catch_up_every_ms: 0,
         }
     }
 }
@@ -574,4 +582,19 @@ pub struct TaskStatus {
     pub ledger_lines: u64,
     /// When it entered an ended state; for retention.
     pub ended_at: Option<Timestamp>,
+    /// The live run that those held back wait for although the overlap policy is `allow`: the one of a backfill or a catch-up whose
+    /// turn it is.
+    pub turn: Option<u64>,
+    /// The newest start of a run that was caught up with.
+    pub caught_up_at: Option<Timestamp>,
+}
+
+impl TaskStatus {
+    /// Whether the next of the runs that follow each other may start: where runs may overlap, it waits for its like only.
+    pub fn is_turn_free(&self) -> bool {
+        match self.policy.overlap {
+            Overlap::Allow => self.turn.is_none(),
+            Overlap::Skip | Overlap::QueueOne | Overlap::QueueAll | Overlap::Replace => self.live.is_empty(),
+        }
+    }
 }

@@ -5,6 +5,7 @@ mod notify;
 
 pub use action::mail_address;
 
+use crate::calendar::{CalendarSpec, DAYS, Interval};
 use crate::command::Reject;
 use crate::limits;
 use crate::schedule::Schedule;
@@ -29,7 +30,7 @@ pub fn task_spec(spec: &TaskSpec) -> Result<(), Reject> {
         if text.bytes().all(|b| b.is_ascii_digit()) {
             return Err(invalid(
                 "name",
-                format!("{text:?} would be taken for a task id; add a letter"),
+                format!("{text:?} would be taken for a task id; add a letter, for example t{text}"),
             ));
         }
     }
@@ -52,16 +53,19 @@ pub fn task_spec(spec: &TaskSpec) -> Result<(), Reject> {
     schedule(&spec.schedule)?;
     action::action(&spec.action)?;
     policy(&spec.policy)?;
-    bounds(&spec.bounds, ScheduleKind::of(&spec.schedule))
+    bounds(&spec.bounds, &spec.schedule)
 }
 
-fn bounds(bounds: &Bounds, kind: ScheduleKind) -> Result<(), Reject> {
+fn bounds(bounds: &Bounds, schedule: &Schedule) -> Result<(), Reject> {
+    let kind = ScheduleKind::of(schedule);
+    let has_its_own_times = !matches!(schedule, Schedule::Now | Schedule::After { .. } | Schedule::Manual);
     let Bounds {
         not_before,
         until,
         expires,
         count,
         jitter,
+        calendars,
     } = bounds;
     let only_periodic = "goes with a schedule that recurs: every, cron or rrule";
     for (field, at) in [("not_before", not_before), ("until", until), ("expires", expires)] {
@@ -80,6 +84,12 @@ fn bounds(bounds: &Bounds, kind: ScheduleKind) -> Result<(), Reject> {
             return Err(invalid(format!("bounds.{field}"), only_periodic));
         }
     }
+    if !calendars.is_empty() && !has_its_own_times {
+        return Err(invalid(
+            "bounds.calendars",
+            "goes with a schedule that has times of its own: at, in, every, cron or rrule",
+        ));
+    }
     if kind != ScheduleKind::OneShot && expires.is_some() {
         return Err(invalid(
             "bounds.expires",
@@ -92,13 +102,64 @@ fn bounds(bounds: &Bounds, kind: ScheduleKind) -> Result<(), Reject> {
         return Err(invalid("bounds.until", format!("{to} is before not_before, {from}")));
     }
     if *count == Some(0) {
-        return Err(invalid("bounds.count", "is 0; expected at least 1"));
+        return Err(invalid("bounds.count", "is 0; expected at least 1, for example 10"));
     }
     if let Some(jitter) = jitter {
         if jitter.ms == 0 {
             return Err(invalid("bounds.jitter", "is 0; leave it out for none"));
         }
         duration("bounds.jitter", jitter.ms)?;
+    }
+    named_calendars(calendars)
+}
+
+fn named_calendars(calendars: &[String]) -> Result<(), Reject> {
+    if calendars.len() > limits::TASK_CALENDARS_MAX {
+        let (given, most) = (calendars.len(), limits::TASK_CALENDARS_MAX);
+        return Err(invalid("bounds.calendars", format!("{given} given, at most {most}")));
+    }
+    for (index, calendar) in calendars.iter().enumerate() {
+        name("bounds.calendars", calendar)?;
+        if calendars[..index].contains(calendar) {
+            return Err(invalid("bounds.calendars", format!("{calendar:?} is given twice")));
+        }
+    }
+    Ok(())
+}
+
+/// Checks a calendar. Whether its zone is known is seen when it is compiled.
+///
+/// # Errors
+/// Names the field, what is wrong with it, and what would be accepted.
+pub fn calendar(calendar: &CalendarSpec) -> Result<(), Reject> {
+    text("description", &calendar.description)?;
+    name("zone", &calendar.zone)?;
+    let (given, most) = (calendar.entries(), limits::CALENDAR_ENTRIES_MAX);
+    if given > most {
+        return Err(invalid(
+            "entries",
+            format!("{given} days and intervals, at most {most} in one calendar; split it, a task may name several"),
+        ));
+    }
+    if let Some(day) = calendar.days.iter().find(|day| !DAYS.contains(*day)) {
+        return Err(invalid(
+            "days",
+            format!("{day} days from 1970-01-01 is outside the years 1 to 9999"),
+        ));
+    }
+    for Interval { from, to } in &calendar.intervals {
+        if from >= to {
+            return Err(invalid(
+                "intervals",
+                format!("{from} to {to} has no length; expected FROM before TO"),
+            ));
+        }
+        if *from <= Timestamp::MIN || *to >= Timestamp::MAX {
+            return Err(invalid(
+                "intervals",
+                format!("{from} to {to} is outside the years 1 to 9999"),
+            ));
+        }
     }
     Ok(())
 }
@@ -116,10 +177,12 @@ pub fn name(field: &str, text: &str) -> Result<(), Reject> {
         ));
     }
     if text.chars().any(char::is_control) {
-        return Err(invalid(field, format!("{text:?} contains a control character")));
+        let problem = format!("{text:?} contains a control character; expected for example \"nightly\"");
+        return Err(invalid(field, problem));
     }
     if text.trim() != text {
-        return Err(invalid(field, format!("{text:?} begins or ends with a space")));
+        let problem = format!("{text:?} begins or ends with a space; expected for example \"nightly\"");
+        return Err(invalid(field, problem));
     }
     Ok(())
 }
@@ -232,6 +295,8 @@ fn policy(policy: &Policy) -> Result<(), Reject> {
     }
     duration("policy.tries.delay_ms", tries.delay_ms)?;
     duration("policy.tries.delay_ms_max", tries.delay_ms_max)?;
+    duration("policy.tries.put_off_ms_max", tries.put_off_ms_max)?;
+    duration("policy.catch_up_every_ms", policy.catch_up_every_ms)?;
     if !(100..=10_000).contains(&tries.factor_percent) {
         return Err(invalid(
             "policy.tries.factor_percent",

@@ -6,9 +6,10 @@
     reason = "what is banned from the state machine is not from its tests"
 )]
 
+use sched_core::calendar::{Calendar, CalendarSpec, Interval};
 use sched_core::codec::{Kind, decode, encode};
 use sched_core::command::{
-    AssignItem, Call, DrainItem, FireItem, MissedRange, Remembered, Reply, SpoolAction, SpoolOp,
+    AssignItem, Call, ClosedRange, DrainItem, FireItem, MissedRange, Remembered, Reply, SpoolAction, SpoolOp,
 };
 use sched_core::config::{Config, Setting};
 use sched_core::run::{Attempt, AttemptEnd, LedgerFact, LedgerLine, Occurrence, Run, RunResult, RunState, Verdict};
@@ -109,6 +110,7 @@ fn bounds() -> Bounds {
         expires: Some(t(3)),
         count: Some(4),
         jitter: Some(Jitter { ms: 5, seed: 6 }),
+        calendars: vec!["holidays".into()],
     }
 }
 
@@ -159,6 +161,8 @@ fn status() -> TaskStatus {
         failed_kept: 1,
         ledger_lines: 6,
         ended_at: None,
+        turn: Some(2),
+        caught_up_at: Some(t(7)),
     }
 }
 
@@ -198,6 +202,17 @@ fn run() -> Run {
         reason: "r".into(),
         output_tail: b"out".to_vec(),
         stale_reports: 1,
+        delays: 2,
+        put_off_since: Some(t(6)),
+    }
+}
+
+fn calendar() -> CalendarSpec {
+    CalendarSpec {
+        description: "d".into(),
+        zone: "Europe/Zurich".into(),
+        days: vec![-1, 20_000],
+        intervals: vec![Interval { from: t(1), to: t(2) }],
     }
 }
 
@@ -242,6 +257,13 @@ fn commands() -> Vec<Command> {
         runs: vec![t(3)],
         missed: Some(missed),
         next,
+        closed: Some(ClosedRange {
+            first: t(3),
+            last: t(4),
+            count: 2,
+            calendar: "holidays".into(),
+        }),
+        calendars: 7,
     };
     vec![
         Command::Submit {
@@ -278,6 +300,22 @@ fn commands() -> Vec<Command> {
             generation: 2,
             times: vec![t(1), t(2)],
             at_once: true,
+        },
+        Command::SearchedAgain {
+            task: TaskId(7),
+            generation: 2,
+            next,
+        },
+        Command::SetCalendar {
+            namespace: "default".into(),
+            name: "holidays".into(),
+            calendar: Box::new(calendar()),
+            generation: Some(0),
+        },
+        Command::DeleteCalendar {
+            namespace: "default".into(),
+            name: "holidays".into(),
+            generation: None,
         },
         Command::Resume {
             task,
@@ -466,6 +504,13 @@ fn the_bytes_of_every_record_are_golden() {
     };
     golden(Kind::LedgerLine, &LedgerLine { at: t(1), fact });
     golden(Kind::Config, &config());
+    let calendar = Calendar {
+        spec: calendar(),
+        generation: 8,
+        changed_at: t(9),
+    };
+    golden(Kind::Calendar, &calendar);
+    golden(Kind::CalendarCount, &3u64);
     golden(Kind::GroupRoom, &GroupRoom { taken: 2, blocked: 3 });
     golden(Kind::NameEntry, &TaskId(7));
     golden(Kind::WorkerEntry, &SESSION);

@@ -8,9 +8,14 @@
     reason = "what is banned from the state machine is not from its tests"
 )]
 
+#[path = "rng/calendars.rs"]
+mod calendars;
+mod rng;
+
+use rng::Rng;
 use sched_core::apply::{Position, apply_entry, read_record};
 use sched_core::codec::{Kind, decode, encode};
-use sched_core::command::{AssignItem, DrainItem, FireItem, MissedRange};
+use sched_core::command::{AssignItem, ClosedRange, DrainItem, FireItem, MissedRange};
 use sched_core::config::{Config, Setting};
 use sched_core::run::{Run, RunResult, Verdict};
 use sched_core::schedule::Schedule;
@@ -20,29 +25,6 @@ use sched_core::task::{
 };
 use sched_core::{Command, Entry, Item, Reply, RequestKey, RunId, SessionId, TaskId, Timestamp, Token};
 use std::collections::BTreeMap;
-
-/// SplitMix64 (Steele, Lea, Flood 2014): small, and the same on every machine.
-struct Rng(u64);
-
-impl Rng {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-    fn below(&mut self, n: u64) -> u64 {
-        self.next() % n.max(1)
-    }
-    fn one_in(&mut self, n: u64) -> bool {
-        self.below(n) == 0
-    }
-    fn pick<T: Clone>(&mut self, from: &[T]) -> Option<T> {
-        let index = self.below(from.len() as u64) as usize;
-        from.get(index).cloned()
-    }
-}
 
 struct World {
     rng: Rng,
@@ -144,6 +126,7 @@ impl World {
         let bounds = Bounds {
             count: self.rng.one_in(3).then(|| 1 + self.rng.below(6)),
             expires: self.rng.one_in(3).then(|| self.time_ahead()),
+            calendars: (0..3).filter(|_| self.rng.one_in(4)).map(|n| format!("c{n}")).collect(),
             ..Bounds::default()
         };
         TaskSpec {
@@ -220,7 +203,21 @@ impl World {
                 runs,
                 missed,
                 next,
+                closed: None,
+                calendars: self.calendar_generation(),
             });
+            if self.rng.one_in(4)
+                && let Some(item) = items.last_mut()
+            {
+                // Skipped instead; of a task without calendars that must be refused.
+                (item.runs, item.missed) = (Vec::new(), None);
+                item.closed = Some(ClosedRange {
+                    first: cursor,
+                    last: cursor,
+                    count: 1,
+                    calendar: "c0".into(),
+                });
+            }
         }
         let leader_since = Timestamp::from_millis(self.now - self.rng.below(3000) as i64);
         Command::Fire { leader_since, items }
@@ -338,7 +335,9 @@ impl World {
     }
 
     fn command(&mut self) -> Command {
-        match self.rng.below(40) {
+        match self.rng.below(44) {
+            40..=42 => self.calendar(),
+            43 => self.searched_again(),
             0..=5 => Command::Submit {
                 spec: Box::new(self.spec()),
                 first: self.next_time(),

@@ -75,6 +75,8 @@ pub struct Counters {
     pub fired: Counter,
     /// Occurrences this leader's ticker declared missed.
     pub missed: Counter,
+    /// Occurrences this leader's ticker skipped because of a calendar.
+    pub closed: Counter,
     /// Attempts given to workers by this leader.
     pub assigned: Counter,
     /// Items of fire and assign that the state refused.
@@ -122,6 +124,11 @@ impl Counters {
                 "sched_runs_fired_total",
                 "Runs created by this node as leader.",
                 &self.fired,
+            ),
+            (
+                "sched_occurrences_closed_total",
+                "Occurrences skipped because of a calendar by this node as leader.",
+                &self.closed,
             ),
             (
                 "sched_occurrences_missed_total",

@@ -13,6 +13,7 @@
 
 mod api;
 mod aside;
+mod calendars;
 mod channels;
 pub mod clock;
 pub mod config;

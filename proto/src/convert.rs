@@ -87,7 +87,7 @@ pub fn reject(reject: &Reject) -> Failure {
         Reject::NotFound { .. } => FailureKind::NotFound,
         Reject::NameTaken { .. } => FailureKind::NameTaken,
         Reject::WrongState { .. } => FailureKind::WrongState,
-        Reject::Conflict { .. } => FailureKind::Conflict,
+        Reject::Conflict { .. } | Reject::Changed { .. } => FailureKind::Conflict,
         Reject::Invalid { .. } => FailureKind::Invalid,
         Reject::RequestExpired { .. } => FailureKind::RequestExpired,
         Reject::Overloaded { .. } => FailureKind::Overloaded,

@@ -1,7 +1,7 @@
 //! Verbs that change definitions and history: of a task as a whole, of what is kept of it, and of the cluster's settings.
 
 use super::TaskFlags;
-use crate::input::{ActionInput, PolicyInput, ScheduleInput, pair};
+use crate::input::{ActionInput, PolicyInput, ScheduleInput, pair, whole};
 use clap::{Args, Subcommand, ValueEnum};
 
 #[derive(Args, Debug)]
@@ -19,7 +19,7 @@ pub(crate) struct Update {
     #[arg(value_name = "ID|NAME")]
     pub(crate) id: String,
     /// Refuse unless the task is at this generation [default: the one it is read at]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole::<u64>)]
     pub(crate) generation: Option<u64>,
     /// Leave a field out that the task states: policy.tries, schedule.until, labels.team; may be repeated
     #[arg(long, value_name = "FIELD")]

@@ -1,5 +1,9 @@
 use super::*;
 use clap::CommandFactory as _;
+use wrong_values::WRONG;
+
+#[path = "../../tests/command_line/wrong_values.rs"]
+mod wrong_values;
 
 #[test]
 fn the_command_line_is_consistent() {
@@ -77,6 +81,7 @@ fn what_makes_no_sense_is_refused() {
 fn place(heading: &str, flag: &str) -> Option<String> {
     let field = flag.replace('-', "_");
     match heading.split_whitespace().next()? {
+        "Schedule" if flag == "calendar" => Some("schedule.calendars".to_owned()),
         "Schedule" => Some(format!("schedule.{field}")),
         "Action" => Some(match flag {
             "mail-to" | "mail-cc" | "mail-from" => format!("action.mail.{}", &flag["mail-".len()..]),
@@ -130,4 +135,158 @@ fn the_page_about_tasks_lists_every_flag_and_field() {
         return;
     }
     assert_eq!(listed, table, "run `make golden` and read the diff");
+}
+
+/// Flags whose values cannot be wrong, or are known to be only by a cluster: verb, flag, why.
+const ANYTHING: &[(&str, &str, &str)] = &[
+    ("enqueue", "dir", "a folder is one of the worker's"),
+    ("enqueue", "description", "any text"),
+    ("pause", "note", "any text"),
+    ("shutdown", "message", "any text"),
+    ("update", "unset", "looked up in the task, once it is read"),
+    ("list", "cursor", "the cluster's own"),
+    ("runs", "cursor", "the cluster's own"),
+    ("show spool", "cursor", "the cluster's own"),
+    ("next", "name", "any text is hashed"),
+    ("calendar set", "description", "any text"),
+    ("calendar import", "description", "any text"),
+];
+
+/// Returns every flag of every verb that takes a value, under the words of its verb.
+fn flags_with_values(command: &clap::Command, path: &str, found: &mut Vec<(String, String)>) {
+    for arg in command.get_arguments() {
+        if let Some(long) = arg.get_long()
+            && arg.get_action().takes_values()
+        {
+            found.push((path.to_owned(), long.to_owned()));
+        }
+    }
+    for verb in command.get_subcommands() {
+        let path = format!("{path} {}", verb.get_name());
+        flags_with_values(verb, path.trim(), found);
+    }
+}
+
+#[test]
+fn each_flag_that_takes_a_value_has_a_wrong_one_in_the_table() {
+    let mut flags = Vec::new();
+    flags_with_values(&Cli::command(), "", &mut flags);
+    assert!(flags.len() > 90, "{} flags", flags.len());
+    // The structures of `update` are those of `enqueue`.
+    let known = |verb: &str, flag: &str| {
+        let verb = match verb {
+            "update" if WRONG.iter().all(|row| (row.verb, row.flag) != (verb, flag)) => "enqueue",
+            verb => verb,
+        };
+        WRONG.iter().any(|row| (row.verb, row.flag) == (verb, flag))
+            || ANYTHING.iter().any(|row| (row.0, row.1) == (verb, flag))
+    };
+    let missing: Vec<_> = flags.iter().filter(|(verb, flag)| !known(verb, flag)).collect();
+    assert!(
+        missing.is_empty(),
+        "add rows to cli/tests/command_line/wrong_values.rs: {missing:?}"
+    );
+    let is_flag = |verb: &str, flag: &str| flags.iter().any(|known| *known == (verb.to_owned(), flag.to_owned()));
+    for (verb, flag) in WRONG
+        .iter()
+        .map(|row| (row.verb, row.flag))
+        .chain(ANYTHING.iter().map(|row| (row.0, row.1)))
+    {
+        assert!(
+            is_flag(verb, flag),
+            "{verb} --{flag} is in the table and does not exist"
+        );
+    }
+}
+
+/// Returns the field that a flag of `enqueue` is in a document.
+fn field_of(flag: &str) -> Option<String> {
+    let command = Cli::command();
+    let enqueue = command.find_subcommand("enqueue").expect("the verb");
+    let arg = enqueue.get_arguments().find(|arg| arg.get_long() == Some(flag))?;
+    place(arg.get_help_heading().unwrap_or_default(), flag)
+}
+
+/// Writes a value where a path leads to; a number is one, what is written `K=V` a mapping.
+fn write_into(document: &mut serde_json::Value, path: &str, value: &str) {
+    let mut place = document;
+    for part in path.split('.') {
+        place = &mut place[part];
+    }
+    *place = match (value.parse::<i64>(), value.split_once('=')) {
+        (Ok(number), _) => number.into(),
+        _ if path == "policy.retry_factor" => serde_json::json!(value.parse::<f64>().expect("a number")),
+        (_, Some((key, value))) if matches!(path, "labels" | "action.env") || path.ends_with("require") => {
+            serde_json::json!({ key: value })
+        }
+        _ => value.into(),
+    };
+}
+
+/// Reads the rows about `enqueue` as documents: each message names the field, the value, and what would be right.
+#[test]
+fn each_wrong_value_of_a_document_is_named_with_its_field_and_a_right_one() {
+    let zones = crate::when::SystemZones::open();
+    let context = crate::document::Context {
+        zones: &zones,
+        now: sched_core::Timestamp::EPOCH,
+        namespace: "default",
+        folder: std::path::Path::new("/"),
+    };
+    let (mut wrong, mut checked) = (Vec::new(), 0);
+    for row in WRONG.iter().filter(|row| row.verb == "enqueue") {
+        // Files are read for flags only; of the pairs and numbers in lists, and the id of a request, the reader of documents and the
+        // client have tests of their own.
+        let elsewhere = [
+            "env",
+            "require",
+            "prefer",
+            "label",
+            "success-code",
+            "http-status",
+            "request-id",
+            "file",
+            "name",
+        ];
+        if row.value.starts_with('@') || elsewhere.contains(&row.flag) {
+            continue;
+        }
+        let mut document = serde_json::json!({});
+        let mut words = row.beside.split_whitespace();
+        while let Some(word) = words.next() {
+            match word.strip_prefix("--") {
+                Some("") => write_into(&mut document, "action.command", "ls"),
+                Some(flag) => {
+                    let field = field_of(flag).expect("a field");
+                    write_into(&mut document, &field, words.next().expect("a value"));
+                }
+                None => {}
+            }
+        }
+        if let Some(command) = document["action"].get_mut("command") {
+            *command = serde_json::json!([command.clone()]);
+        }
+        if document["action"].is_null() {
+            document["action"] = serde_json::json!({});
+        }
+        let field = field_of(row.flag).expect("a field");
+        write_into(&mut document, &field, row.value);
+        let yaml = serde_norway::to_string(&document).expect("writes");
+        let read = crate::document::read("x.yaml", &yaml);
+        let problem = read.and_then(|tasks| match tasks[0].build(&context) {
+            Ok(_) => Ok(()),
+            Err(problem) => Err(problem.to_string()),
+        });
+        checked += 1;
+        let said = problem.err().unwrap_or_default();
+        let last = field.rsplit('.').next().unwrap_or_default();
+        if !said.contains(last) || !said.contains(row.shown) || !said.contains(row.right) {
+            wrong.push(format!(
+                "{yaml}expected {last}, {:?}, {:?}: {said:?}",
+                row.shown, row.right
+            ));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(checked > 40, "{checked} rows");
 }

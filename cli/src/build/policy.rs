@@ -21,6 +21,7 @@ impl Builder<'_> {
             stated: stated(input),
             grace_ms: duration("grace", &input.grace, default.grace_ms)?,
             missed: self.missed(input.missed.as_deref())?,
+            catch_up_every_ms: self.catch_up_every(input)?,
             overlap: match input.overlap {
                 None => default.overlap,
                 Some(OverlapWord::Allow) => Overlap::Allow,
@@ -34,6 +35,7 @@ impl Builder<'_> {
                 delay_ms: duration("retry_delay", &input.retry_delay, default.tries.delay_ms)?,
                 factor_percent: self.factor(input.retry_factor, default.tries.factor_percent)?,
                 delay_ms_max: duration("retry_delay_max", &input.retry_delay_max, default.tries.delay_ms_max)?,
+                put_off_ms_max: duration("put_off_max", &input.put_off_max, default.tries.put_off_ms_max)?,
             },
             delivery: match input.delivery {
                 None => None,
@@ -100,12 +102,33 @@ impl Builder<'_> {
         missed.map_err(|what| self.problem("policy", "missed", what))
     }
 
+    fn catch_up_every(&self, input: &PolicyInput) -> Result<u64, Problem> {
+        let Some(text) = &input.catch_up_every else {
+            return Ok(0);
+        };
+        // Where nothing is said of missed runs, the cluster's default may be all:N.
+        if input
+            .missed
+            .as_deref()
+            .is_some_and(|missed| !missed.starts_with("all:"))
+        {
+            let missed = self.origin.name("policy", "missed");
+            let what = format!("means something only together with {missed} all:N");
+            return Err(self.problem("policy", "catch_up_every", what));
+        }
+        self.duration("policy", "catch_up_every", text)
+    }
+
     fn factor(&self, factor: Option<f64>, default: u32) -> Result<u32, Problem> {
         match factor {
             None => Ok(default),
             // Within these bounds the cast is exact to the hundredth.
             Some(factor) if (1.0..=100.0).contains(&factor) => Ok((factor * 100.0).round() as u32),
-            Some(factor) => Err(self.problem("policy", "retry_factor", format!("{factor} is not within 1 to 100"))),
+            Some(factor) => Err(self.problem(
+                "policy",
+                "retry_factor",
+                format!("{factor} is not within 1 to 100; expected for example 1.5"),
+            )),
         }
     }
 }
@@ -128,6 +151,8 @@ fn stated(input: &PolicyInput) -> Stated {
             PolicyField::KeepFailed => input.keep_failed.is_some(),
             PolicyField::KeepFor => input.keep_for.is_some(),
             PolicyField::KeepFailedFor => input.keep_failed_for.is_some(),
+            PolicyField::PutOffMax => input.put_off_max.is_some(),
+            PolicyField::CatchUpEvery => input.catch_up_every.is_some(),
         };
         stated.set(field, is_given);
     }

@@ -34,6 +34,7 @@ schedule:
   exdate: [2027-03-06T09:00:00Z]
   tz: Europe/Zurich
   dst: skip
+  calendars: [holidays, freeze]
 action:
   command: [/usr/bin/report, --daily]
   dir: out/./today
@@ -52,6 +53,8 @@ policy:
   retry_delay: 1s
   retry_factor: 1.5
   retry_delay_max: 1m
+  put_off_max: 4h
+  catch_up_every: 30s
   delivery: at-least-once
   time_limit: 1h30m
   priority: -7
@@ -119,11 +122,13 @@ fn every_field_of_a_document_reaches_the_task() {
         grace_ms: 600_000,
         missed: Missed::All { max: 3 },
         overlap: Overlap::QueueOne,
+        catch_up_every_ms: 30_000,
         tries: Tries {
             max: 3,
             delay_ms: 1_000,
             factor_percent: 150,
             delay_ms_max: 60_000,
+            put_off_ms_max: 14_400_000,
         },
         delivery: Some(Delivery::AtLeastOnce),
         time_limit_ms: Some(5_400_000),
@@ -153,6 +158,7 @@ fn every_field_of_a_document_reaches_the_task() {
     };
     assert_eq!(spec.policy, policy);
     assert!(spec.policy.stated.iter().eq(PolicyField::ALL));
+    assert_eq!(spec.bounds.calendars, ["holidays", "freeze"]);
 }
 
 #[test]
@@ -300,7 +306,7 @@ fn what_a_task_says_wrong_is_named_by_its_field() {
             "together with action.command",
         ),
         ("action: {sample: maybe}", "action.sample", "ok,500"),
-        ("action: {http: 'GET nowhere'}", "action.http.url", "http"),
+        ("action: {http: 'GET nowhere'}", "action.http", "http"),
         (
             "action: {sample: ok}\npolicy: {notify: always=https://x}",
             "policy.notify",
@@ -311,7 +317,7 @@ fn what_a_task_says_wrong_is_named_by_its_field() {
             "policy.notify",
             "ann@example.org",
         ),
-        ("action: {command: [ls], user: 'a b'}", "action.command.user", "backup"),
+        ("action: {command: [ls], user: 'a b'}", "action.user", "backup"),
         ("action: {command: [ls], limit_cpu: 0s}", "action.limit_cpu", "90s"),
         (
             "action: {command: [ls], limit_memory: much}",
@@ -320,7 +326,7 @@ fn what_a_task_says_wrong_is_named_by_its_field() {
         ),
         (
             "action: {command: [ls], limit_files: 1}",
-            "action.command.limits.files",
+            "action.limit_files",
             "at least 4",
         ),
         (
@@ -328,11 +334,7 @@ fn what_a_task_says_wrong_is_named_by_its_field() {
             "action.expect",
             "unclosed group",
         ),
-        (
-            "action: {http: 'http://x', expect: ''}",
-            "action.http.expect",
-            "1 to 1024",
-        ),
+        ("action: {http: 'http://x', expect: ''}", "action.expect", "1 to 1024"),
         (
             "action: {http: 'http://x', header: nonsense}",
             "action.header",

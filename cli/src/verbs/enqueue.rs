@@ -2,6 +2,7 @@
 
 use super::{Cluster, apply, builder, runs};
 use crate::args::{Enqueue, Format};
+use crate::build::Origin;
 use crate::document;
 use crate::error::CliError;
 use crate::view::Handle;
@@ -67,7 +68,7 @@ fn submission(cluster: &Cluster, args: &Enqueue) -> Result<Submission, CliError>
         policy: builder.policy(&args.policy).map_err(usage)?,
         bounds: builder.bounds(&args.schedule).map_err(usage)?,
     };
-    document::check(&spec).map_err(usage)?;
+    document::check(&spec, Origin::Flags).map_err(usage)?;
     Ok(Submission {
         spec,
         late_ok: args.task.late_ok,

@@ -3,7 +3,7 @@
 use crate::support::{full_cluster, golden, run, run_alone};
 use std::fmt::Write as _;
 
-const VERBS: [&str; 28] = [
+const VERBS: [&str; 33] = [
     "enqueue",
     "dequeue",
     "move",
@@ -31,6 +31,11 @@ const VERBS: [&str; 28] = [
     "config unset",
     "check",
     "nodes",
+    "calendar set",
+    "calendar import",
+    "calendar get",
+    "calendar list",
+    "calendar delete",
     "completions",
 ];
 
@@ -75,6 +80,9 @@ async fn data_has_the_shape_it_had() {
             "config get tries",
             "delete-history report --yes",
             "enqueue --manual --sample ok --request-id a",
+            "calendar set holidays --day 2027-01-01..2027-01-02 --tz Europe/Zurich",
+            "calendar get holidays",
+            "calendar list",
         ] {
             let words: Vec<&str> = ["--output", format].into_iter().chain(line.split(' ')).collect();
             let data = run(&cluster, &words).await.done();

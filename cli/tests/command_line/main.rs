@@ -2,9 +2,11 @@
 //!
 //! `UPDATE_GOLDEN=1` rewrites the expected texts; read the diff.
 
+mod calendars;
 mod definitions;
 mod docs;
 mod golden;
 mod messages;
 mod support;
 mod verbs;
+mod wrong_values;

@@ -1,6 +1,7 @@
 //! What is said when something is wrong, and with which exit code.
 
 use crate::support::{run, run_alone, run_at};
+use crate::wrong_values::{WRONG, Wrong};
 use sched_client::testing::{FakeCluster, Fault};
 use sched_client::v1;
 use sched_proto::convert::failure;
@@ -70,7 +71,7 @@ async fn wrong_usage_is_2_and_sends_nothing() {
         ),
         (
             &["enqueue", "--every", "1s", "--count", "0", "--sample", "ok"],
-            &["bounds.count", "at least 1"],
+            &["--count", "at least 1"],
         ),
         (
             &[
@@ -84,7 +85,7 @@ async fn wrong_usage_is_2_and_sends_nothing() {
                 "--sample",
                 "ok",
             ],
-            &["bounds.until", "before not_before"],
+            &["--until", "before not_before"],
         ),
         (
             &["enqueue", "--group", "reports", "--sample", "ok"],
@@ -92,7 +93,7 @@ async fn wrong_usage_is_2_and_sends_nothing() {
         ),
         (
             &["enqueue", "--group", "reports:0", "--sample", "ok"],
-            &["policy.group", "1 to"],
+            &["--group", "1 to"],
         ),
         (
             &["enqueue", "--require", "gpu", "--sample", "ok"],
@@ -125,20 +126,20 @@ async fn wrong_usage_is_2_and_sends_nothing() {
         ),
         (
             &["enqueue", "--mail-to", "Ann <ann@x.org>", "--subject", "s"],
-            &["action.mail.to", "Ann <ann@x.org>", "ann@example.org"],
+            &["--mail-to", "Ann <ann@x.org>", "ann@example.org"],
         ),
         (
             &["enqueue", "--mail-to", "a@x.org", "--mail-cc", "bob", "--subject", "s"],
-            &["action.mail.cc", "bob", "ann@example.org"],
+            &["--mail-cc", "bob", "ann@example.org"],
         ),
         (
             &["enqueue", "--mail-to", "a@x.org", "--mail-from", "me", "--subject", "s"],
-            &["action.mail.from", "me", "ann@example.org"],
+            &["--mail-from", "me", "ann@example.org"],
         ),
         (&["enqueue", "--mail-to", "a@x.org"], &["--subject", "Backup is due"]),
         (
             &["enqueue", "--mail-to", "a@x.org", "--subject", "a\nBcc: x@y"],
-            &["action.mail.subject", "Bcc", "one line"],
+            &["--subject", "Bcc", "one line"],
         ),
         (
             &[
@@ -170,16 +171,13 @@ async fn wrong_usage_is_2_and_sends_nothing() {
         ),
         (
             &["enqueue", "--http", "http://x", "--http-status", "99"],
-            &["action.http.success_statuses", "99", "HTTP status"],
+            &["--http-status", "99", "HTTP status"],
         ),
         (
             &["enqueue", "--http", "http://x", "--header", "nonsense"],
             &["--header", "nonsense", "Name: value"],
         ),
-        (
-            &["enqueue", "--user", "a b", "--", "ls"],
-            &["action.command.user", "a b", "backup"],
-        ),
+        (&["enqueue", "--user", "a b", "--", "ls"], &["--user", "a b", "backup"]),
         (
             &["enqueue", "--limit-cpu", "1500ms", "--", "ls"],
             &["--limit-cpu", "1500ms", "90s"],
@@ -190,11 +188,11 @@ async fn wrong_usage_is_2_and_sends_nothing() {
         ),
         (
             &["enqueue", "--limit-memory", "9K", "--", "ls"],
-            &["action.command.limits.memory_bytes", "9216", "64 MiB"],
+            &["--limit-memory", "9216", "64 MiB"],
         ),
         (
             &["enqueue", "--limit-files", "2", "--", "ls"],
-            &["action.command.limits.files", "2", "at least 4"],
+            &["--limit-files", "2", "at least 4"],
         ),
         (
             &["enqueue", "--limit-files", "9", "--sample", "ok"],
@@ -210,13 +208,13 @@ async fn wrong_usage_is_2_and_sends_nothing() {
         ),
         (
             &["enqueue", "--notify", "miss=mailto:ann", "--sample", "ok"],
-            &["policy.notify", "\"ann\"", "ann@example.org"],
+            &["--notify", "\"ann\"", "ann@example.org"],
         ),
         (
             &["enqueue", "--notify", "miss=ftp://x", "--sample", "ok"],
-            &["policy.notify", "ftp://x", "http"],
+            &["--notify", "ftp://x", "http"],
         ),
-        (&["enqueue", "--http", "GET nowhere"], &["action.http.url", "http"]),
+        (&["enqueue", "--http", "GET nowhere"], &["--http", "http"]),
         (&["enqueue", "--name", &long, "--sample", "ok"], &["name", "257", "256"]),
         (&["enqueue", "--name", "42", "--sample", "ok"], &["name", "letter"]),
         (&["enqueue", "--tries", "0", "--sample", "ok"], &["tries"]),
@@ -241,6 +239,43 @@ async fn wrong_usage_is_2_and_sends_nothing() {
     ] {
         run(&cluster, arguments).await.failed(2, parts);
     }
+    assert!(cluster.state().received.is_empty());
+}
+
+/// Returns the words of the command line: verb, what is beside, flag and value, and a command, which comes last.
+fn words(row: &Wrong) -> Vec<String> {
+    let command = row.beside.strip_prefix("-- ");
+    let before = if command.is_some() { "" } else { row.beside };
+    let mut words: Vec<String> = [row.verb, before]
+        .iter()
+        .flat_map(|text| text.split_whitespace())
+        .map(str::to_owned)
+        .collect();
+    words.extend([format!("--{}", row.flag), row.value.to_owned()]);
+    if let Some(command) = command {
+        words.extend(["--".to_owned(), command.to_owned()]);
+    }
+    words
+}
+
+/// Each message names the flag, the value, and what would be right.
+#[tokio::test]
+async fn each_wrong_value_is_named_with_its_flag_and_a_right_one() {
+    let cluster = FakeCluster::start(1).await;
+    let mut wrong = Vec::new();
+    for row in WRONG {
+        let words = words(row);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let ran = run(&cluster, &words).await;
+        let flag = format!("--{}", row.flag);
+        // A file is named by its own name, and what a client is given otherwise than by flags as it is there.
+        let names = [flag.clone(), row.flag.replace('-', " "), row.flag.to_owned()];
+        let named = row.flag == "file" || names.iter().any(|name| ran.stderr.contains(name));
+        if ran.code != 2 || !named || !ran.stderr.contains(row.shown) || !ran.stderr.contains(row.right) {
+            wrong.push(format!("{words:?}, expected {:?}: {ran:?}", row.right));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(cluster.state().received.is_empty());
 }
 

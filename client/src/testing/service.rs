@@ -1,9 +1,9 @@
 //! The service of one node of a [`FakeCluster`](super::FakeCluster).
 
+use super::work::{no_calendar, pieces};
 use super::{Fault, State, lock};
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
-use prost::Message as _;
 use sched_proto::convert::{self, failure, from_wire, not_leader, status, to_wire};
 use sched_proto::v1::scheduler_server::Scheduler;
 use sched_proto::{metadata, v1};
@@ -54,131 +54,6 @@ impl Node {
             metadata::set_leader(response.metadata_mut(), &leader);
         }
         Ok(response)
-    }
-}
-
-impl State {
-    fn submit(&mut self, request: &v1::SubmitRequest) -> Result<v1::SubmitReply, v1::Failure> {
-        let key = request.request.clone().unwrap_or_default().encode_to_vec();
-        if let Some(reply) = self.answers.get(&key) {
-            return Ok(reply.clone());
-        }
-        let spec = request.task.clone().unwrap_or_default();
-        let taken =
-            |task: &&v1::Task| spec.name.is_some() && task.spec.as_ref().is_some_and(|other| other.name == spec.name);
-        if let Some(task) = self.tasks.values().find(taken) {
-            return Err(v1::Failure {
-                existing_task: Some(task.id),
-                ..failure(
-                    v1::FailureKind::NameTaken,
-                    format!("the name is taken by task {}", task.id),
-                )
-            });
-        }
-        let id = self.next_id;
-        self.next_id += 1;
-        let reply = v1::SubmitReply {
-            id,
-            name: spec.name.clone(),
-            state: v1::TaskState::Queued.into(),
-            next_run: Some(first_run(&spec)),
-        };
-        self.tasks.insert(id, new_task(id, spec, reply.next_run));
-        self.carried_out.push(format!("submit {id}"));
-        self.answers.insert(key, reply.clone());
-        Ok(reply)
-    }
-
-    fn task(&mut self, by: Option<v1::TaskRef>) -> Result<&mut v1::Task, v1::Failure> {
-        use v1::task_ref::By;
-        let by = by.and_then(|task| task.by);
-        let wanted = |task: &v1::Task| match &by {
-            Some(By::Id(id)) => task.id == *id,
-            Some(By::Named(named)) => task
-                .spec
-                .as_ref()
-                .is_some_and(|spec| spec.name.as_ref() == Some(&named.name)),
-            None => false,
-        };
-        let missing = || failure(v1::FailureKind::NotFound, format!("task {by:?} does not exist"));
-        self.tasks.values_mut().find(|task| wanted(task)).ok_or_else(missing)
-    }
-
-    fn run(&self, id: Option<v1::RunId>) -> Result<v1::Run, v1::Failure> {
-        let id = id.unwrap_or_default();
-        let missing = || {
-            let what = format!("run {}:{} does not exist", id.task, id.number);
-            failure(v1::FailureKind::NotFound, what)
-        };
-        self.runs.get(&(id.task, id.number)).cloned().ok_or_else(missing)
-    }
-
-    /// Notes a change of a task and answers with the task.
-    fn changed(&mut self, what: &str, by: Option<v1::TaskRef>) -> Result<v1::TaskReply, v1::Failure> {
-        let task = self.task(by)?.clone();
-        self.carried_out.push(format!("{what} {}", task.id));
-        Ok(v1::TaskReply {
-            id: task.id,
-            name: task.spec.and_then(|spec| spec.name),
-            state: task.state,
-            next_run: task.next_run,
-        })
-    }
-
-    /// Notes a change of a run and answers with its name.
-    fn run_changed(&mut self, what: &str, id: Option<v1::RunId>) -> Result<v1::RunReply, v1::Failure> {
-        let run = self.run(id)?;
-        let name = run.id.unwrap_or_default();
-        self.carried_out.push(format!("{what} {}:{}", name.task, name.number));
-        Ok(v1::RunReply {
-            run: run.id,
-            task: name.task,
-        })
-    }
-}
-
-/// Cuts the output from `offset` on into chunks; an error stands where the stream breaks.
-fn pieces(state: &State, offset: usize) -> Vec<Result<v1::LogsChunk, Status>> {
-    let output = &state.output;
-    let mut pieces = Vec::new();
-    for at in (offset..output.len().max(offset + 1)).step_by(4) {
-        if state.output_breaks_at.is_some_and(|breaks| at >= breaks) {
-            pieces.push(Err(Status::unavailable("broken")));
-            break;
-        }
-        let end = output.len().min(at + 4);
-        pieces.push(Ok(v1::LogsChunk {
-            offset: at as u64,
-            data: bytes::Bytes::copy_from_slice(output.get(at..end).unwrap_or_default()),
-            attempt: 1,
-            end: end == output.len(),
-            tail_only: false,
-        }));
-    }
-    pieces
-}
-
-fn first_run(spec: &v1::TaskSpec) -> v1::NextRun {
-    use v1::next_run::Next;
-    use v1::schedule::Form;
-    let next = match spec.schedule.as_ref().and_then(|schedule| schedule.form.as_ref()) {
-        Some(Form::At(at)) => Next::AtUnixMs(at.at_unix_ms),
-        Some(Form::Before(before)) => Next::AtUnixMs(before.event_unix_ms.saturating_sub_unsigned(before.before_ms)),
-        Some(Form::Manual(_)) => Next::Never(v1::NextRunNever {}),
-        _ => Next::AtUnixMs(1_700_000_000_000),
-    };
-    v1::NextRun { next: Some(next) }
-}
-
-fn new_task(id: u64, spec: v1::TaskSpec, next_run: Option<v1::NextRun>) -> v1::Task {
-    v1::Task {
-        id,
-        spec: Some(spec),
-        created_at_unix_ms: 1_700_000_000_000,
-        state: v1::TaskState::Queued.into(),
-        generation: 1,
-        next_run,
-        ..v1::Task::default()
     }
 }
 
@@ -545,6 +420,73 @@ impl Scheduler for Node {
         self.handle("start", |state| {
             state.carried_out.push("start".to_owned());
             Ok(v1::StartReply {})
+        })
+        .await
+    }
+
+    async fn set_calendar(&self, request: Request<v1::SetCalendarRequest>) -> Answer<v1::SetCalendarReply> {
+        let request = request.into_inner();
+        self.handle("set_calendar", |state| {
+            let actual = state
+                .calendars
+                .get(&request.name)
+                .map_or(0, |(_, generation)| *generation);
+            if request.generation.is_some_and(|expected| expected != actual) {
+                let text = format!("calendar {:?} is at generation {actual}", request.name);
+                return Err(failure(v1::FailureKind::Conflict, text));
+            }
+            let generation = state.carried_out.len() as u64 + 1;
+            state.carried_out.push(format!("set-calendar {}", request.name));
+            let calendar = request.calendar.unwrap_or_default();
+            state.calendars.insert(request.name, (calendar, generation));
+            Ok(v1::SetCalendarReply { generation })
+        })
+        .await
+    }
+
+    async fn delete_calendar(&self, request: Request<v1::DeleteCalendarRequest>) -> Answer<v1::DeleteCalendarReply> {
+        let request = request.into_inner();
+        self.handle("delete_calendar", |state| {
+            if state.calendars.remove(&request.name).is_none() {
+                return Err(no_calendar(&request.name));
+            }
+            state.carried_out.push(format!("delete-calendar {}", request.name));
+            Ok(v1::DeleteCalendarReply {})
+        })
+        .await
+    }
+
+    async fn get_calendar(&self, request: Request<v1::GetCalendarRequest>) -> Answer<v1::GetCalendarReply> {
+        let request = request.into_inner();
+        self.handle("get_calendar", |state| {
+            let (calendar, generation) = state
+                .calendars
+                .get(&request.name)
+                .ok_or_else(|| no_calendar(&request.name))?;
+            Ok(v1::GetCalendarReply {
+                calendar: Some(calendar.clone()),
+                generation: *generation,
+                changed_at_unix_ms: 1_700_000_000_000,
+                used_by: state.tasks.keys().copied().collect(),
+            })
+        })
+        .await
+    }
+
+    async fn list_calendars(&self, _: Request<v1::ListCalendarsRequest>) -> Answer<v1::ListCalendarsReply> {
+        self.handle("list_calendars", |state| {
+            let summary = |(name, (calendar, generation)): (&String, &(v1::Calendar, u64))| v1::CalendarSummary {
+                name: name.clone(),
+                description: calendar.description.clone(),
+                zone: calendar.zone.clone(),
+                generation: *generation,
+                changed_at_unix_ms: 1_700_000_000_000,
+                days: calendar.days.len() as u32,
+                intervals: calendar.intervals.len() as u32,
+            };
+            Ok(v1::ListCalendarsReply {
+                calendars: state.calendars.iter().map(summary).collect(),
+            })
         })
         .await
     }

@@ -6,7 +6,7 @@ use crate::codec::Kind;
 use crate::command::{AssignItem, Effect, Reject, Reply};
 use crate::ids::{RunId, SessionId, Token};
 use crate::limits;
-use crate::run::{Occurrence, RunState};
+use crate::run::RunState;
 use crate::session::Session;
 use crate::tables::{Key, View};
 use crate::task::Delivery;
@@ -46,7 +46,7 @@ fn assign_one<V: View>(ctx: &mut Ctx<'_, V>, item: AssignItem, session: &Session
     }
     let status = ctx.status(item.run.task)?;
     if let Some(expires) = status.bounds.expires.filter(|at| *at < ctx.now())
-        && old.occurrence == Occurrence::Scheduled
+        && old.occurrence.is_scheduled()
         && old.attempts_count == 0
     {
         let mut new_status = status.clone();

@@ -55,7 +55,7 @@ pub(super) fn backfill<V: View>(
     let mut status = old.clone();
     let mut created = Vec::with_capacity(times.len());
     for at in times {
-        let place = if at_once || status.live.is_empty() {
+        let place = if at_once || status.is_turn_free() {
             Place::Ready
         } else {
             Place::Held

@@ -38,17 +38,7 @@ pub(super) fn complete<V: View>(
         }
         Verdict::Failure { reason } => failed(ctx, &mut status, &old, new, token, cut(reason))?,
         Verdict::DelayMe { delay_ms, reason } => {
-            end_attempt(&mut new, token, AttemptEnd::Delayed);
-            new.tries = new.tries.saturating_sub(1);
-            let delay = (*delay_ms).min(limits::DURATION_MS_MAX);
-            later(
-                ctx,
-                &mut status,
-                &old,
-                new,
-                delay,
-                format!("delayed by {delay} ms: {}", cut(reason)),
-            )?;
+            put_off(ctx, &mut status, &old, new, token, (*delay_ms, cut(reason)))?;
         }
         Verdict::Cancelled if old.cancelling => {
             end_attempt(&mut new, token, AttemptEnd::Cancelled);
@@ -105,6 +95,37 @@ fn failed<V: View>(
         return later(ctx, status, old, new, delay, reason);
     }
     ctx.end_run(status, old, new, RunState::Failed, reason.to_owned())
+}
+
+/// The executor asked for a delay: no try is used up, but an end is in sight.
+fn put_off<V: View>(
+    ctx: &mut Ctx<'_, V>,
+    status: &mut TaskStatus,
+    old: &Run,
+    mut new: Run,
+    token: Token,
+    (delay_ms, reason): (u64, &str),
+) -> Result<(), Fault> {
+    end_attempt(&mut new, token, AttemptEnd::Delayed);
+    new.tries = new.tries.saturating_sub(1);
+    new.delays = new.delays.saturating_add(1);
+    let delay = delay_ms.min(limits::DURATION_MS_MAX);
+    let now = ctx.now();
+    let since = *new.put_off_since.get_or_insert(now);
+    let most = status.policy.tries.put_off_ms_max;
+    let put_off = u64::try_from(now.millis_since(since))
+        .unwrap_or(0)
+        .saturating_add(delay);
+    if !old.cancelling && (put_off > most || new.delays > limits::DELAYS_MAX) {
+        let reason = format!(
+            "delayed too often: with {delay} ms more it would be put off for {put_off} ms by {} delays, at most {most} ms and {} \
+             delays are allowed: {reason}",
+            new.delays,
+            limits::DELAYS_MAX
+        );
+        return ctx.end_run(status, old, new, RunState::Failed, reason);
+    }
+    later(ctx, status, old, new, delay, format!("delayed by {delay} ms: {reason}"))
 }
 
 /// Puts a run back until its delay has passed.

@@ -177,7 +177,8 @@ impl<'a, V: View> Ctx<'a, V> {
         match &fact {
             LedgerFact::Missed { count, .. } => self.meta.missed += count,
             LedgerFact::Skipped { .. } => self.meta.skipped += 1,
-            LedgerFact::DrainFailed { .. } => {}
+            // Those of a calendar are counted by the one who knows how many are new.
+            LedgerFact::DrainFailed { .. } | LedgerFact::Closed { .. } => {}
         }
         let missed = matches!(fact, LedgerFact::Missed { .. } | LedgerFact::Skipped { .. });
         if missed && !status.policy.notify.is_empty() {

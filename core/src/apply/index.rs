@@ -1,6 +1,7 @@
 //! The one place that moves tasks and runs between indexes: the record says which index it belongs in.
 
 use super::ctx::Ctx;
+use crate::calendar::used_by;
 use crate::codec::Kind;
 use crate::command::{Effect, Fault};
 use crate::ids::{RunId, TaskId};
@@ -96,6 +97,7 @@ impl<V: View> Ctx<'_, V> {
             (Some(status), None) => self.put(&Key::Status(id), Kind::TaskStatus, status),
             (None, None) => self.delete(&Key::Status(id)),
         }
+        self.note_calendars(id, old, new);
         let waits = |key: &Option<Key<'_>>| u64::from(matches!(key, Some(Key::Waiting(..))));
         self.meta.waiting = self.meta.waiting + waits(&after) - waits(&before);
         let is_over = |key: &Option<Key<'_>>| u64::from(matches!(key, Some(Key::EndedTask(..))));
@@ -105,6 +107,25 @@ impl<V: View> Ctx<'_, V> {
             self.effect(Effect::TaskChanged { task: id });
         }
         Ok(())
+    }
+
+    /// Lists a task under the calendars it uses.
+    fn note_calendars(&mut self, id: TaskId, old: Option<&TaskStatus>, new: Option<&TaskStatus>) {
+        let used = |status: Option<&'_ TaskStatus>| status.map(used_by).unwrap_or_default().to_vec();
+        let (before, after) = (used(old), used(new));
+        if before == after {
+            return;
+        }
+        if let Some(status) = old {
+            for name in &before {
+                self.delete(&Key::CalendarUse(&status.namespace, name, id));
+            }
+        }
+        if let Some(status) = new {
+            for name in &after {
+                self.put_key(&Key::CalendarUse(&status.namespace, name, id));
+            }
+        }
     }
 
     /// Writes a run and moves it to the index its new state belongs in; `None` is absence.

@@ -6,6 +6,7 @@
 mod after;
 mod assign;
 mod backfill;
+mod calendar;
 mod cancel;
 mod complete;
 mod configure;
@@ -22,6 +23,7 @@ mod requests;
 mod retain;
 mod retry;
 mod runs;
+mod search;
 mod session;
 mod spool;
 mod submit;
@@ -163,5 +165,17 @@ fn dispatch<V: View>(ctx: &mut Ctx<'_, V>, item: &Item) -> Result<Reply, Stop> {
             tasks,
             requests_until,
         } => retain::retain(ctx, runs, tasks, *requests_until),
+        Command::SetCalendar {
+            namespace,
+            name,
+            calendar,
+            generation,
+        } => calendar::set(ctx, (namespace, name), calendar, *generation),
+        Command::DeleteCalendar {
+            namespace,
+            name,
+            generation,
+        } => calendar::delete(ctx, namespace, name, *generation),
+        Command::SearchedAgain { task, generation, next } => search::searched_again(ctx, *task, *generation, *next),
     }
 }

@@ -49,6 +49,8 @@ pub(super) fn move_now<V: View>(
 ) -> Result<Reply, Stop> {
     let old = ctx.status(id)?;
     refuse_ended(id, &old)?;
+    // One that had ended and runs once more, by hand, kept no calendar from being deleted.
+    ctx.require_calendars(&old.namespace, &old.bounds)?;
     let mut task = ctx.task(id)?;
     task.spec.schedule = schedule.clone();
     ctx.put(&Key::Task(id), Kind::Task, &task);

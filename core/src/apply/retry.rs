@@ -32,6 +32,8 @@ pub(super) fn retry<V: View>(ctx: &mut Ctx<'_, V>, id: RunId) -> Result<Reply, S
     let mut run = old_run.clone();
     run.tries_before = run.tries;
     run.losses = 0;
+    run.delays = 0;
+    run.put_off_since = None;
     run.ended_at = None;
     run.reason = "retried by hand".into();
     run.state = match place {

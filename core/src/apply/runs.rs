@@ -2,10 +2,11 @@
 
 use super::ctx::{Ctx, Stop};
 use super::index::outcome_of;
-use crate::command::{Effect, Fault, MissedRange, Reject};
+use crate::codec::Kind;
+use crate::command::{ClosedRange, Effect, Fault, MissedRange, Reject};
 use crate::ids::{RunId, TaskId, Token};
 use crate::limits;
-use crate::run::{Attempt, AttemptEnd, LedgerFact, Occurrence, Run, RunState};
+use crate::run::{Attempt, AttemptEnd, LedgerFact, LedgerLine, Occurrence, Run, RunState};
 use crate::tables::{Key, TaskOutcome, View, decode_u64};
 use crate::task::{NextRun, Overlap, ScheduleKind, TaskState, TaskStatus};
 use crate::time::Timestamp;
@@ -72,12 +73,36 @@ impl<V: View> Ctx<'_, V> {
             reason: String::new(),
             output_tail: Vec::new(),
             stale_reports: 0,
+            delays: 0,
+            put_off_since: None,
         };
         if place == Place::Ready {
-            run.state = self.ready_or_blocked(&run)?;
+            self.let_go(status, &mut run)?;
         }
         self.set_run(id, None, Some(&run))?;
         Ok(id)
+    }
+
+    /// Lets a run go that nothing holds back any more: it may start, unless runs that are caught up with would follow each other too
+    /// fast. The caller writes both.
+    fn let_go(&mut self, status: &mut TaskStatus, run: &mut Run) -> Result<(), Fault> {
+        if run.occurrence.takes_turns() {
+            status.turn = Some(run.id.number);
+        }
+        if run.occurrence == Occurrence::CatchUp {
+            let every = status.policy.catch_up_every_ms;
+            let pace = i64::try_from(every).unwrap_or(i64::MAX);
+            let now = self.now();
+            let until = status.caught_up_at.map_or(now, |last| last.plus_millis(pace).max(now));
+            status.caught_up_at = Some(until);
+            if until > now {
+                run.state = RunState::Delayed { until };
+                run.reason = format!("missed runs are caught up with one every {every} ms");
+                return Ok(());
+            }
+        }
+        run.state = self.ready_or_blocked(run)?;
+        Ok(())
     }
 
     /// Where a run asked for by hand goes under the overlap policy.
@@ -136,6 +161,9 @@ impl<V: View> Ctx<'_, V> {
         }
         status.live.retain(|number| *number != new.id.number);
         status.held.retain(|number| *number != new.id.number);
+        if status.turn == Some(new.id.number) {
+            status.turn = None;
+        }
         match outcome_of(state) {
             TaskOutcome::Finished => {
                 status.finished += 1;
@@ -162,9 +190,9 @@ impl<V: View> Ctx<'_, V> {
         self.prune(status, new.id.task)
     }
 
-    /// Makes the oldest held run ready when no run is in its way.
+    /// Makes the oldest held run ready when no run is in its way: where runs may overlap, only the one whose turn it is.
     fn release_held(&mut self, status: &mut TaskStatus, task: TaskId) -> Result<(), Fault> {
-        if status.held.is_empty() || !status.live.is_empty() {
+        if status.held.is_empty() || !status.is_turn_free() {
             return Ok(());
         }
         let number = status.held.remove(0);
@@ -173,8 +201,9 @@ impl<V: View> Ctx<'_, V> {
             return Err(Fault::Inconsistent(format!("held run {id} has no record")));
         };
         let mut new = old.clone();
-        new.state = self.ready_or_blocked(&new)?;
-        status.live.push(number);
+        self.let_go(status, &mut new)?;
+        let at = status.live.partition_point(|other| *other < number);
+        status.live.insert(at, number);
         self.set_run(id, Some(&old), Some(&new))?;
         Ok(())
     }
@@ -297,6 +326,48 @@ impl<V: View> Ctx<'_, V> {
             reason: range.reason.clone(),
         };
         self.ledger(task, status, fact);
+    }
+
+    /// Notes that occurrences get no run because a calendar closes their time. When they follow on those of the newest line, with
+    /// nothing decided in between, that line grows. The caller writes `status`.
+    pub(super) fn skip_closed(
+        &mut self,
+        task: TaskId,
+        status: &mut TaskStatus,
+        range: &ClosedRange,
+    ) -> Result<(), Fault> {
+        let newest = match status.ledger_lines.checked_sub(1) {
+            Some(number) => self.get::<LedgerLine>(&Key::Ledger(task, number), Kind::LedgerLine)?,
+            None => None,
+        };
+        let mut fact = LedgerFact::Closed {
+            first: range.first,
+            last: range.last,
+            count: range.count,
+            calendar: range.calendar.clone(),
+        };
+        if let Some(LedgerFact::Closed {
+            first,
+            last,
+            count,
+            calendar,
+        }) = newest.map(|line| line.fact)
+            && status.last_scheduled == Some(last)
+            && calendar == range.calendar
+        {
+            fact = LedgerFact::Closed {
+                first,
+                last: range.last,
+                count: count.saturating_add(range.count),
+                calendar,
+            };
+            status.ledger_lines -= 1;
+        }
+        status.last_scheduled = status.last_scheduled.max(Some(range.last));
+        status.occurrences = status.occurrences.saturating_add(range.count);
+        self.meta.skipped = self.meta.skipped.saturating_add(range.count);
+        self.ledger(task, status, fact);
+        Ok(())
     }
 
     /// Notes that an occurrence gets no run. The caller writes `status`.

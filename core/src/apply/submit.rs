@@ -34,6 +34,7 @@ pub(super) fn submit<V: View>(
         ctx.put_key(&Key::Label(&spec.namespace, label, value, id));
     }
     let mut status = new_status(spec, first);
+    ctx.require_calendars(&spec.namespace, &spec.bounds)?;
     if let Schedule::After { parents, on } = &spec.schedule {
         ctx.find_parents(&mut status, parents, *on)?;
     }
@@ -73,6 +74,8 @@ fn new_status(spec: &TaskSpec, next: NextRun) -> TaskStatus {
         failed_kept: 0,
         ledger_lines: 0,
         ended_at: None,
+        turn: None,
+        caught_up_at: None,
     }
 }
 

@@ -137,7 +137,7 @@ fn check<V: View>(
     {
         return Err(Reject::NameTaken { name: name.clone(), by }.into());
     }
-    Ok(())
+    ctx.require_calendars(&spec.namespace, &spec.bounds)
 }
 
 /// Returns the tasks that it is to wait for, if it gets another schedule, and how they must end.

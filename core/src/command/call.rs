@@ -38,6 +38,10 @@ pub enum Call {
     Configure,
     /// [`Command::DeleteHistory`].
     DeleteHistory,
+    /// [`Command::SetCalendar`].
+    SetCalendar,
+    /// [`Command::DeleteCalendar`].
+    DeleteCalendar,
 }
 
 impl Command {
@@ -59,6 +63,8 @@ impl Command {
             Command::Update { .. } => Call::Update,
             Command::Configure { .. } => Call::Configure,
             Command::DeleteHistory { .. } => Call::DeleteHistory,
+            Command::SetCalendar { .. } => Call::SetCalendar,
+            Command::DeleteCalendar { .. } => Call::DeleteCalendar,
             Command::Drain { .. }
             | Command::Fire { .. }
             | Command::Due { .. }
@@ -69,7 +75,8 @@ impl Command {
             | Command::SessionOpen { .. }
             | Command::SessionExpire { .. }
             | Command::SessionClose { .. }
-            | Command::Retain { .. } => Call::Internal,
+            | Command::Retain { .. }
+            | Command::SearchedAgain { .. } => Call::Internal,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::ids::{RequestKey, TaskId};
 use crate::schedule::Schedule;
-use crate::task::TaskSpec;
+use crate::task::{NextRun, TaskSpec};
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -78,4 +78,13 @@ impl SpoolAction {
             SpoolAction::Update { .. } => "update",
         }
     }
+}
+
+/// One operation of [`super::Command::Drain`].
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct DrainItem {
+    /// Its number in the spool.
+    pub seq: u64,
+    /// The run time computed anew.
+    pub next: NextRun,
 }

@@ -3,18 +3,28 @@ use crate::ids::Token;
 use crate::schedule::Zones;
 use crate::task::{Bounds, Ending, Jitter, Policy, ScheduleKind, TaskState};
 
-struct NoZones;
+pub(super) struct NoZones;
 impl Zones for NoZones {
     fn zone(&self, name: &str) -> Option<jiff::tz::TimeZone> {
         (name == "UTC").then_some(jiff::tz::TimeZone::UTC)
     }
 }
 
-fn t(s: i64) -> Timestamp {
+/// Without calendars.
+fn plan_fire(id: TaskId, status: &TaskStatus, recurrence: &Recurrence, now: Timestamp) -> Option<FireItem> {
+    super::plan_fire(
+        id,
+        status,
+        &mut Occurrences::new(recurrence, &Calendars::default()),
+        now,
+    )
+}
+
+pub(super) fn t(s: i64) -> Timestamp {
     Timestamp::from_millis(s * 1000)
 }
 
-fn status(kind: ScheduleKind, cursor: Timestamp, policy: Policy) -> TaskStatus {
+pub(super) fn status(kind: ScheduleKind, cursor: Timestamp, policy: Policy) -> TaskStatus {
     TaskStatus {
         state: TaskState::Queued,
         generation: 4,
@@ -40,10 +50,12 @@ fn status(kind: ScheduleKind, cursor: Timestamp, policy: Policy) -> TaskStatus {
         failed_kept: 0,
         ledger_lines: 0,
         ended_at: None,
+        turn: None,
+        caught_up_at: None,
     }
 }
 
-fn every(s: u64) -> (Schedule, Recurrence) {
+pub(super) fn every(s: u64) -> (Schedule, Recurrence) {
     let schedule = Schedule::Every {
         every_ms: s * 1000,
         anchor: Timestamp::EPOCH,
@@ -52,7 +64,7 @@ fn every(s: u64) -> (Schedule, Recurrence) {
     (schedule, recurrence)
 }
 
-fn seconds(times: &[Timestamp]) -> Vec<i64> {
+pub(super) fn seconds(times: &[Timestamp]) -> Vec<i64> {
     times.iter().map(|at| at.as_millis() / 1000).collect()
 }
 
@@ -198,7 +210,13 @@ fn first_runs() {
         (schedule, recurrence)
     };
     let first = |(schedule, recurrence): (Schedule, Recurrence), policy: Policy, late_ok| {
-        first_run(&schedule, &recurrence, &policy, late_ok, t(10_000))
+        first_run(
+            &schedule,
+            &Occurrences::new(&recurrence, &Calendars::default()),
+            &policy,
+            late_ok,
+            t(10_000),
+        )
     };
     assert_eq!(first(at(10_001), Policy::default(), false), Ok(NextRun::At(t(10_001))));
     // Within the grace of an hour: late, and run.
@@ -399,22 +417,27 @@ fn jitter_puts_off_by_the_same_every_time_and_keeps_the_order() {
 fn a_pause_leaves_a_range_in_the_ledger() {
     let mut status = status(ScheduleKind::Periodic, t(100), Policy::default());
     let (_, recurrence) = every(10);
-    assert_eq!(paused_range(&status, &recurrence, t(131)), None, "not paused");
+    let none = Calendars::default();
+    let paused_range =
+        |status: &TaskStatus, now| super::paused_range(status, &mut Occurrences::new(&recurrence, &none), now);
+    assert_eq!(paused_range(&status, t(131)), None, "not paused");
     status.pause = Some(crate::task::Pause {
         note: "repairs".into(),
         until: None,
         since: t(95),
     });
-    let range = paused_range(&status, &recurrence, t(131)).expect("a range");
+    let range = paused_range(&status, t(131)).expect("a range");
     assert_eq!((range.first, range.last, range.count), (t(100), t(130), 4));
     assert_eq!(range.reason, "paused: repairs");
-    assert_eq!(paused_range(&status, &recurrence, t(99)), None, "nothing was due");
+    assert_eq!(paused_range(&status, t(99)), None, "nothing was due");
 }
 
 #[test]
 fn a_backfill_takes_what_lies_in_its_range() {
     let (_, recurrence) = every(10);
-    let plan = |from, to, now| plan_backfill(&recurrence, t(from), t(to), t(now)).map(|times| seconds(&times));
+    let none = Calendars::default();
+    let occurrences = Occurrences::new(&recurrence, &none);
+    let plan = |from, to, now| plan_backfill(&occurrences, t(from), t(to), t(now)).map(|times| seconds(&times));
     assert_eq!(plan(100, 120, 500), Ok(vec![100, 110, 120]));
     for (from, to, now, problem) in [
         (100, 600, 500, "after now"),

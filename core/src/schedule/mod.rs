@@ -18,6 +18,7 @@ mod rule;
 mod search;
 mod slots;
 mod times;
+mod within;
 mod words;
 mod yearly;
 mod zone;
@@ -26,16 +27,19 @@ pub use changes::{Clock, ClockChange};
 pub use duration::{format_duration, parse_duration};
 pub use error::ScheduleError;
 pub use explain::explain;
+pub use within::{DECISION_STEPS_MAX, Occurrences};
+pub use zone::day_bounds;
 
 use crate::hash::spread;
 use crate::task::{Bounds, Ending, Jitter, TaskRef};
 use crate::time::Timestamp;
 use cron::Cron;
 use rule::{Rule, RuleSet};
-use search::Miss;
+use search::{Miss, Steps};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::Arc;
+use within::Budget;
 use zone::Zone;
 
 /// Shortest interval of `every`: below it the cost of starting a run exceeds the interval.
@@ -252,10 +256,15 @@ impl Recurrence {
 
     /// Returns the first occurrence strictly after `after`.
     pub fn next_after(&self, after: Timestamp) -> Next {
+        self.search(after, &Budget::of_one())
+    }
+
+    /// Returns the first occurrence strictly after `after`, as far as the budget goes.
+    fn search(&self, after: Timestamp, budget: &Budget) -> Next {
         let after = after.max(self.not_before.plus_millis(-1));
         let next = match self.jitter {
-            None => self.nominal_after(after),
-            Some(jitter) => self.put_off_after(jitter, after),
+            None => self.nominal_after(after, budget),
+            Some(jitter) => self.put_off_after(jitter, after, budget),
         };
         match next {
             Next::At(at) if at > self.until => Next::Exhausted,
@@ -265,23 +274,23 @@ impl Recurrence {
     }
 
     /// Searches among occurrences that are put off: the one before `after` may be put off to a time after it.
-    fn put_off_after(&self, jitter: Jitter, after: Timestamp) -> Next {
+    fn put_off_after(&self, jitter: Jitter, after: Timestamp, budget: &Budget) -> Next {
         let reach = i64::try_from(jitter.ms).unwrap_or(i64::MAX);
-        let nominal = |after| self.nominal_after(after);
+        let nominal = |after| self.nominal_after(after, budget);
         if let Some(before) = latest(nominal, after.plus_millis(1 - reach), after.plus_millis(1)) {
-            let at = self.put_off(jitter, before);
+            let at = self.put_off(jitter, before, budget);
             if at > after {
                 return Next::At(at);
             }
         }
-        match self.nominal_after(after) {
-            Next::At(at) => Next::At(self.put_off(jitter, at)),
+        match self.nominal_after(after, budget) {
+            Next::At(at) => Next::At(self.put_off(jitter, at, budget)),
             next => next,
         }
     }
 
-    fn put_off(&self, jitter: Jitter, nominal: Timestamp) -> Timestamp {
-        let most = match self.nominal_after(nominal) {
+    fn put_off(&self, jitter: Jitter, nominal: Timestamp, budget: &Budget) -> Timestamp {
+        let most = match self.nominal_after(nominal, budget) {
             Next::At(next) => jitter.ms.min(next.millis_since(nominal).unsigned_abs()),
             Next::Exhausted | Next::GaveUp { .. } => jitter.ms,
         };
@@ -292,13 +301,25 @@ impl Recurrence {
     }
 
     /// Returns the first occurrence of the schedule itself strictly after `after`.
-    fn nominal_after(&self, after: Timestamp) -> Next {
+    fn nominal_after(&self, after: Timestamp, budget: &Budget) -> Next {
+        let Some(steps) = budget.grant() else {
+            return Next::GaveUp { searched_until: after };
+        };
+        let granted = steps.left();
         match &self.kind {
             Kind::AfterAcceptance { .. } | Kind::Manual => Next::Exhausted,
             Kind::Once(at) if *at > after => Next::At(*at),
             Kind::Once(_) => Next::Exhausted,
-            Kind::Every { every_ms, anchor } => next_multiple(*every_ms, *anchor, after),
-            Kind::Rules(set) => next_of_rules(set, after),
+            Kind::Every { every_ms, anchor } => {
+                budget.spend(granted, granted);
+                next_multiple(*every_ms, *anchor, after)
+            }
+            Kind::Rules(set) => {
+                let mut steps = steps;
+                let next = next_of_rules(set, after, &mut steps);
+                budget.spend(granted, steps.left());
+                next
+            }
         }
     }
 
@@ -403,9 +424,9 @@ fn seconds(at: Timestamp) -> i64 {
 }
 
 /// Returns the first occurrence of the rules after `after`.
-fn next_of_rules(set: &RuleSet, after: Timestamp) -> Next {
+fn next_of_rules(set: &RuleSet, after: Timestamp, steps: &mut Steps) -> Next {
     let at = |second: i64| Timestamp::from_millis(second.saturating_mul(1000));
-    match set.next(seconds(after) + 1) {
+    match set.next(seconds(after) + 1, steps) {
         Ok(second) => Next::At(at(second)),
         Err(Miss::End) => Next::Exhausted,
         Err(Miss::Budget { until }) => Next::GaveUp {

@@ -408,8 +408,7 @@ impl RuleSet {
     }
 
     /// Returns the first occurrence at or after instant `from`.
-    pub(super) fn next(&self, from: i64) -> Seek {
-        let steps = &mut Steps::new(Steps::MOST);
+    pub(super) fn next(&self, from: i64, steps: &mut Steps) -> Seek {
         let mut from = from;
         loop {
             let found = self.next_included(from, steps)?;

@@ -31,6 +31,11 @@ impl Steps {
         Self(steps)
     }
 
+    /// Returns how many are left.
+    pub(super) fn left(&self) -> u32 {
+        self.0
+    }
+
     /// Takes `count` steps, having searched until second `until`.
     ///
     /// # Errors

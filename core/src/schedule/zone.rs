@@ -3,6 +3,7 @@
 use super::civil::{DAY_S, FIRST_DAY, LAST_DAY};
 use super::error::{ScheduleError, quoted};
 use super::{DstPolicy, Zones};
+use crate::time::Timestamp;
 use jiff::tz::TimeZone;
 
 /// No offset is larger, in seconds: what jiff accepts, far above any that was ever used.
@@ -125,6 +126,25 @@ impl Zone {
             (Reading::Gap { .. }, DstPolicy::Skip) => None,
         }
     }
+}
+
+/// Returns the first instant of each of these days, given as days since 1970-01-01, on the local clock of a zone, and of the day after
+/// it. A day that the clock leaves out begins where the next one does.
+///
+/// # Errors
+///
+/// When the zone is not known.
+pub fn day_bounds(days: &[i32], zone: &str, zones: &dyn Zones) -> Result<Vec<(Timestamp, Timestamp)>, ScheduleError> {
+    let zone = Zone::find(zone, zones)?;
+    let begins = |day: i64| {
+        let local = day * DAY_S;
+        let second = match zone.read(local) {
+            Reading::At { instant, .. } | Reading::Gap { instant, .. } => instant,
+        };
+        Timestamp::from_millis(second.saturating_mul(1000))
+    };
+    let bounds = |day: &i32| (begins(i64::from(*day)), begins(i64::from(*day) + 1));
+    Ok(days.iter().map(bounds).collect())
 }
 
 /// Returns the same instant in jiff's type, clamped to the years that are searched.

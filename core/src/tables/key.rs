@@ -75,6 +75,12 @@ pub enum Key<'a> {
     Meta,
     /// The one record of the cluster's settings.
     Config,
+    /// A calendar, by namespace and name.
+    Calendar(&'a str, &'a str),
+    /// How many calendars a namespace has.
+    CalendarCount(&'a str),
+    /// A task that uses a calendar.
+    CalendarUse(&'a str, &'a str, TaskId),
 }
 
 /// Order-preserving bytes of a signed number.
@@ -132,6 +138,9 @@ const TAG_WORKER: u8 = 2;
 const TAG_CLIENT_REQUEST: u8 = 1;
 const TAG_CALLER_REQUEST: u8 = 2;
 const TAG_CALLER_EXPIRY: u8 = 3;
+const TAG_CALENDAR: u8 = 1;
+const TAG_CALENDAR_COUNT: u8 = 2;
+const TAG_CALENDAR_USE: u8 = 3;
 
 impl Key<'_> {
     /// Returns the table the key belongs to.
@@ -152,6 +161,7 @@ impl Key<'_> {
             Key::Session(_) | Key::Worker(_) => Table::Sessions,
             Key::Request(_) | Key::CallerKeyExpiry(..) => Table::Requests,
             Key::Meta | Key::Config => Table::Meta,
+            Key::Calendar(..) | Key::CalendarCount(_) | Key::CalendarUse(..) => Table::Calendars,
         }
     }
 
@@ -263,6 +273,21 @@ impl Key<'_> {
             }
             Key::Meta => out.push(0),
             Key::Config => out.push(1),
+            Key::Calendar(namespace, name) => {
+                out.push(TAG_CALENDAR);
+                text(&mut out, namespace);
+                text(&mut out, name);
+            }
+            Key::CalendarCount(namespace) => {
+                out.push(TAG_CALENDAR_COUNT);
+                text(&mut out, namespace);
+            }
+            Key::CalendarUse(namespace, name, task) => {
+                out.push(TAG_CALENDAR_USE);
+                text(&mut out, namespace);
+                text(&mut out, name);
+                out.extend_from_slice(&task.0.to_be_bytes());
+            }
         }
         out
     }
@@ -394,6 +419,39 @@ impl Key<'_> {
         (vec![TAG_GROUP], vec![TAG_GROUP + 1])
     }
 
+    /// Returns the range of a namespace's calendars.
+    pub fn calendars_of(namespace: &str) -> (Vec<u8>, Vec<u8>) {
+        let mut from = vec![TAG_CALENDAR];
+        text(&mut from, namespace);
+        let mut to = from.clone();
+        // The prefix ends with a terminator, 0: what begins with it lies before the same prefix with 1.
+        to.pop();
+        to.push(1);
+        (from, to)
+    }
+
+    /// Returns the range of all calendars.
+    pub fn calendars_all() -> (Vec<u8>, Vec<u8>) {
+        (vec![TAG_CALENDAR], vec![TAG_CALENDAR + 1])
+    }
+
+    /// Returns the range of what namespaces count of their calendars.
+    pub fn calendar_counts() -> (Vec<u8>, Vec<u8>) {
+        (vec![TAG_CALENDAR_COUNT], vec![TAG_CALENDAR_COUNT + 1])
+    }
+
+    /// Returns the range of the tasks that use a calendar.
+    pub fn calendar_uses(namespace: &str, name: &str) -> (Vec<u8>, Vec<u8>) {
+        let from = Key::CalendarUse(namespace, name, TaskId(0)).encode();
+        let to = Key::CalendarUse(namespace, name, TaskId(u64::MAX)).encode();
+        (from, to)
+    }
+
+    /// Returns the range of all uses of calendars.
+    pub fn calendar_uses_all() -> (Vec<u8>, Vec<u8>) {
+        (vec![TAG_CALENDAR_USE], vec![TAG_CALENDAR_USE + 1])
+    }
+
     /// Returns the range of all sessions.
     pub fn sessions() -> (Vec<u8>, Vec<u8>) {
         (vec![TAG_SESSION], vec![TAG_SESSION + 1])
@@ -485,6 +543,13 @@ pub fn decode_label_task(key: &[u8]) -> Option<TaskId> {
     Some(TaskId(u64_at(key, key.len().checked_sub(8)?)?))
 }
 
+/// Reads the namespace and the name of the key of a calendar.
+pub fn decode_calendar(key: &[u8]) -> Option<(&str, &str)> {
+    let rest = key.strip_prefix(&[TAG_CALENDAR])?;
+    let (namespace, name) = std::str::from_utf8(rest).ok()?.strip_suffix('\0')?.split_once('\0')?;
+    Some((namespace, name))
+}
+
 /// Reads the key of a session.
 pub fn decode_session(key: &[u8]) -> Option<SessionId> {
     if key.len() != 13 || key[0] != TAG_SESSION {
@@ -498,81 +563,4 @@ pub fn decode_session(key: &[u8]) -> Option<SessionId> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn rid(task: u64, number: u64) -> RunId {
-        RunId {
-            task: TaskId(task),
-            number,
-        }
-    }
-
-    #[test]
-    fn keys_sort_by_meaning() {
-        let t = Timestamp::from_millis;
-        let ready = [
-            Key::Ready(0, 100, t(5), rid(9, 1)),
-            Key::Ready(0, 0, t(-5), rid(9, 1)),
-            Key::Ready(0, 0, t(3), rid(1, 1)),
-            Key::Ready(0, 0, t(3), rid(1, 2)),
-            Key::Ready(0, 0, t(4), rid(1, 1)),
-            Key::Ready(0, -100, t(0), rid(1, 1)),
-            Key::Ready(1, 100, t(0), rid(1, 1)),
-        ];
-        let bytes: Vec<_> = ready.iter().map(Key::encode).collect();
-        assert!(bytes.is_sorted(), "{bytes:?}");
-        let waiting = [
-            Key::Waiting(t(-1), Waiting::Run(rid(1, 1))),
-            Key::Waiting(t(0), Waiting::Task(TaskId(7))),
-            Key::Waiting(t(0), Waiting::Run(rid(1, 1))),
-            Key::Waiting(t(1), Waiting::Task(TaskId(1))),
-        ];
-        let bytes: Vec<_> = waiting.iter().map(Key::encode).collect();
-        assert!(bytes.is_sorted());
-        let (from, to) = Key::waiting_until(t(0));
-        assert_eq!(bytes.iter().filter(|k| **k >= from && **k < to).count(), 3);
-    }
-
-    #[test]
-    fn keys_read_back() {
-        let t = Timestamp::from_millis(-77);
-        let key = Key::Ready(7, -100, t, rid(3, 4)).encode();
-        assert_eq!(decode_ready(&key), Some((7, -100, t, rid(3, 4))));
-        let (from, to) = Key::ready_of(7);
-        assert!(from <= key && key < to);
-        let key = Key::Blocked("n", "g", 0, t, rid(3, 4)).encode();
-        let (from, to) = Key::blocked_of("n", "g");
-        assert!(from <= key && key < to && decode_run(&key) == Some(rid(3, 4)));
-        let other = Key::Blocked("n", "gg", 0, t, rid(3, 4)).encode();
-        assert!(!(from <= other && other < to));
-        let key = Key::Dependent(TaskId(3), TaskId(4)).encode();
-        assert_eq!(decode_label_task(&key), Some(TaskId(4)));
-        let key = Key::Waiting(t, Waiting::Run(rid(3, 4))).encode();
-        assert_eq!(decode_waiting(&key), Some((t, Waiting::Run(rid(3, 4)))));
-        let key = Key::Ended(TaskOutcome::Failed, t, rid(3, 4)).encode();
-        assert_eq!(decode_ended(&key), Some((t, rid(3, 4))));
-        let id = SessionId(Token { index: 5, position: 6 });
-        assert_eq!(decode_session(&Key::Session(id).encode()), Some(id));
-        assert_eq!(decode_run(&Key::Running(id, rid(3, 4)).encode()), Some(rid(3, 4)));
-        let caller = RequestKey::Caller {
-            namespace: "n".into(),
-            key: "k".into(),
-        };
-        let expiry = Key::CallerKeyExpiry(t, "n", "k").encode();
-        assert_eq!(
-            Key::caller_request_of_expiry(&expiry),
-            Some(Key::Request(&caller).encode())
-        );
-        for len in 0..30 {
-            let junk = vec![1u8; len];
-            let _ = (
-                decode_ready(&junk),
-                decode_waiting(&junk),
-                decode_ended(&junk),
-                decode_run(&junk),
-                decode_session(&junk),
-            );
-        }
-    }
-}
+mod tests;

@@ -9,7 +9,8 @@ mod memory;
 mod staged;
 
 pub use key::{
-    Key, TaskOutcome, Waiting, decode_ended, decode_label_task, decode_ready, decode_run, decode_task, decode_u64,
+    Key, TaskOutcome, Waiting, decode_calendar, decode_ended, decode_label_task, decode_ready, decode_run, decode_task,
+    decode_u64,
 };
 pub use key::{decode_session, decode_waiting};
 pub use memory::MemTables;
@@ -52,11 +53,13 @@ pub enum Table {
     Requests,
     /// Counters, switches and settings.
     Meta,
+    /// Calendars by namespace and name, how many each namespace has, and the tasks that use them.
+    Calendars,
 }
 
 impl Table {
     /// Every table, in the order of their numbers.
-    pub const ALL: [Table; 15] = [
+    pub const ALL: [Table; 16] = [
         Table::Tasks,
         Table::Status,
         Table::Runs,
@@ -72,6 +75,7 @@ impl Table {
         Table::Groups,
         Table::Requests,
         Table::Meta,
+        Table::Calendars,
     ];
 
     /// Returns its name on disk.
@@ -92,6 +96,7 @@ impl Table {
             Table::Groups => "groups",
             Table::Requests => "requests",
             Table::Meta => "meta",
+            Table::Calendars => "calendars",
         }
     }
 }
@@ -182,6 +187,10 @@ pub struct Meta {
     pub caller_keys: u64,
     /// Tasks that have ended.
     pub ended_tasks: u64,
+    /// Calendars in the tables.
+    pub calendars: u64,
+    /// The generation of the newest change of any calendar.
+    pub calendar_generation: u64,
 }
 
 impl Meta {

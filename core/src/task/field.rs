@@ -37,11 +37,15 @@ pub enum PolicyField {
     KeepFor = 11,
     /// [`super::Retention::failed_age_ms_max`].
     KeepFailedFor = 12,
+    /// [`super::Tries::put_off_ms_max`].
+    PutOffMax = 13,
+    /// [`Policy::catch_up_every_ms`].
+    CatchUpEvery = 14,
 }
 
 impl PolicyField {
     /// All of them, in the order of their numbers.
-    pub const ALL: [PolicyField; 13] = [
+    pub const ALL: [PolicyField; 15] = [
         PolicyField::Grace,
         PolicyField::Missed,
         PolicyField::Overlap,
@@ -55,6 +59,8 @@ impl PolicyField {
         PolicyField::KeepFailed,
         PolicyField::KeepFor,
         PolicyField::KeepFailedFor,
+        PolicyField::PutOffMax,
+        PolicyField::CatchUpEvery,
     ];
 
     /// Returns its name in a task document.
@@ -73,6 +79,8 @@ impl PolicyField {
             PolicyField::KeepFailed => "keep_failed",
             PolicyField::KeepFor => "keep_for",
             PolicyField::KeepFailedFor => "keep_failed_for",
+            PolicyField::PutOffMax => "put_off_max",
+            PolicyField::CatchUpEvery => "catch_up_every",
         }
     }
 }
@@ -120,6 +128,8 @@ impl Policy {
             PolicyField::KeepFailed => self.retention.failed_max = kept.failed_max,
             PolicyField::KeepFor => self.retention.finished_age_ms_max = kept.finished_age_ms_max,
             PolicyField::KeepFailedFor => self.retention.failed_age_ms_max = kept.failed_age_ms_max,
+            PolicyField::PutOffMax => self.tries.put_off_ms_max = tries.put_off_ms_max,
+            PolicyField::CatchUpEvery => self.catch_up_every_ms = from.catch_up_every_ms,
         }
     }
 
@@ -140,6 +150,8 @@ impl Policy {
             PolicyField::KeepFailed => kept.failed_max == other.retention.failed_max,
             PolicyField::KeepFor => kept.finished_age_ms_max == other.retention.finished_age_ms_max,
             PolicyField::KeepFailedFor => kept.failed_age_ms_max == other.retention.failed_age_ms_max,
+            PolicyField::PutOffMax => tries.put_off_ms_max == other.tries.put_off_ms_max,
+            PolicyField::CatchUpEvery => self.catch_up_every_ms == other.catch_up_every_ms,
         }
     }
 
@@ -189,6 +201,8 @@ impl Policy {
             PolicyField::KeepFailed => self.retention.failed_max.to_string(),
             PolicyField::KeepFor => format_duration(self.retention.finished_age_ms_max),
             PolicyField::KeepFailedFor => format_duration(self.retention.failed_age_ms_max),
+            PolicyField::PutOffMax => format_duration(self.tries.put_off_ms_max),
+            PolicyField::CatchUpEvery => format_duration(self.catch_up_every_ms),
         }
     }
 
@@ -214,6 +228,8 @@ impl Policy {
             PolicyField::KeepFailed => kept.failed_max = number(text, "100")?,
             PolicyField::KeepFor => kept.finished_age_ms_max = duration(text)?,
             PolicyField::KeepFailedFor => kept.failed_age_ms_max = duration(text)?,
+            PolicyField::PutOffMax => tries.put_off_ms_max = duration(text)?,
+            PolicyField::CatchUpEvery => self.catch_up_every_ms = duration(text)?,
         }
         self.stated.set(field, true);
         Ok(())
@@ -327,6 +343,8 @@ mod tests {
             (PolicyField::KeepFailed, "6"),
             (PolicyField::KeepFor, "3d"),
             (PolicyField::KeepFailedFor, "30d"),
+            (PolicyField::PutOffMax, "4h"),
+            (PolicyField::CatchUpEvery, "10m"),
         ] {
             let mut policy = Policy::default();
             policy.state(field, text).unwrap();

@@ -2,11 +2,12 @@
 
 use crate::{GRACE, INTERVAL, Outcome, World};
 use sched_core::apply::{Position, apply_entry, read_record};
+use sched_core::calendar::Calendars;
 use sched_core::codec::{Kind, decode};
 use sched_core::command::AssignItem;
 use sched_core::plan::plan_fire;
 use sched_core::run::{LedgerFact, LedgerLine, Run, RunResult, RunState, Verdict};
-use sched_core::schedule::{Recurrence, Schedule, Zones};
+use sched_core::schedule::{Occurrences, Recurrence, Schedule, Zones};
 use sched_core::tables::{Key, MemTables, Staged, Table, View};
 use sched_core::task::{Action, Bounds, Missed, NextRun, Overlap, Policy, TaskSpec, TaskStatus};
 use sched_core::{Command, Effect, Entry, Item, Reply, RunId, SessionId, TaskId, Timestamp, Token};
@@ -146,7 +147,9 @@ impl Machine {
             let status: TaskStatus = read_record(&self.tables, &Key::Status(TASK), Kind::TaskStatus)
                 .expect("readable")
                 .expect("the task");
-            let Some(item) = plan_fire(TASK, &status, &self.recurrence, Timestamp::from_millis(now)) else {
+            let none = Calendars::default();
+            let mut due = Occurrences::new(&self.recurrence, &none);
+            let Some(item) = plan_fire(TASK, &status, &mut due, Timestamp::from_millis(now)) else {
                 break;
             };
             let leader_since = Timestamp::from_millis(leader_since);
@@ -207,7 +210,7 @@ impl World for Machine {
                     outcome.missed.push((first.as_millis(), last.as_millis(), count));
                 }
                 LedgerFact::Skipped { scheduled_at, .. } => outcome.skipped.push(scheduled_at.as_millis()),
-                LedgerFact::DrainFailed { reason } => panic!("{reason}"),
+                fact @ (LedgerFact::DrainFailed { .. } | LedgerFact::Closed { .. }) => panic!("{fact:?}"),
             }
         }
         outcome

@@ -14,6 +14,8 @@ pub(crate) struct Model {
     /// The end of each run that is alive.
     alive: Vec<i64>,
     waiting: VecDeque<i64>,
+    /// The end of the run that is caught up with, where runs may overlap.
+    catching_up: Option<i64>,
     /// Let go in this step, and not yet with a worker.
     let_go: Vec<i64>,
     /// The first occurrence that nothing was decided about.
@@ -29,6 +31,7 @@ impl Model {
             length,
             alive: Vec::new(),
             waiting: VecDeque::new(),
+            catching_up: None,
             let_go: Vec::new(),
             next: INTERVAL,
             outcome: Outcome::default(),
@@ -53,6 +56,16 @@ impl Model {
     }
 
     fn place(&mut self, at: i64, now: i64, may_drop: bool) {
+        let old = now - at >= LATE;
+        if self.overlap == Overlap::Allow && old {
+            // Those that are caught up with follow each other, whatever else runs.
+            if self.catching_up.is_some() {
+                self.outcome.runs.insert(at, None);
+                return self.waiting.push_back(at);
+            }
+            self.catching_up = Some(now + self.length);
+            return self.start(at, now);
+        }
         if self.alive.is_empty() {
             return self.start(at, now);
         }
@@ -80,9 +93,15 @@ impl Model {
 impl World for Model {
     fn step(&mut self, now: i64, leader_since: i64) {
         self.alive.retain(|end| *end > now);
-        if self.alive.is_empty()
-            && let Some(at) = self.waiting.pop_front()
-        {
+        self.catching_up = self.catching_up.filter(|end| *end > now);
+        let free = match self.overlap {
+            Overlap::Allow => self.catching_up.is_none(),
+            _ => self.alive.is_empty(),
+        };
+        if free && let Some(at) = self.waiting.pop_front() {
+            if self.overlap == Overlap::Allow {
+                self.catching_up = Some(now + self.length);
+            }
             self.start(at, now);
         }
         self.let_go.clear();

@@ -286,6 +286,22 @@ impl Machine {
                 };
                 Command::SessionExpire { session, bound }
             }
+            "searched-again" => Command::SearchedAgain {
+                task: TaskId(word(0).parse().expect("task id")),
+                generation,
+                next: next(line.options.get("next")),
+            },
+            "set-calendar" => Command::SetCalendar {
+                namespace: "default".into(),
+                name: word(0).into(),
+                calendar: Box::new(calendar(line)),
+                generation: line.number("gen"),
+            },
+            "delete-calendar" => Command::DeleteCalendar {
+                namespace: "default".into(),
+                name: word(0).into(),
+                generation: line.number("gen"),
+            },
             "close" => Command::SessionClose {
                 session: self.session(word(0)),
             },
@@ -418,7 +434,10 @@ impl Machine {
     fn explain(&self, out: &mut String, what: &str) {
         let lines = match what.parse::<RunId>() {
             Ok(run) => sched_core::explain::run(&self.tables, run),
-            Err(_) => sched_core::explain::task(&self.tables, TaskId(what.parse().expect("task id"))),
+            Err(_) => {
+                let ahead = sched_core::explain::Ahead::default();
+                sched_core::explain::task(&self.tables, TaskId(what.parse().expect("task id")), &ahead)
+            }
         };
         for line in lines.expect("readable").unwrap_or_else(|| vec!["there is none".into()]) {
             let _ = writeln!(out, "  {line}");

@@ -55,6 +55,7 @@ pub(super) fn show_reply(reply: &Reply) -> String {
             let runs: Vec<String> = runs.iter().map(RunId::to_string).collect();
             format!("runs [{}]", runs.join(", "))
         }
+        Reply::Calendar { generation } => format!("calendar at {generation}"),
         Reply::Completed { current } => format!("completed current={current}"),
         Reply::Session { id, dispositions, .. } => {
             let each: Vec<String> = dispositions.iter().map(|(run, _, d)| format!("{run} {d:?}")).collect();

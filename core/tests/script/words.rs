@@ -1,6 +1,7 @@
 //! What the words of a script mean.
 
-use sched_core::command::{DrainItem, FireItem, MissedRange};
+use sched_core::calendar::{CalendarSpec, Interval};
+use sched_core::command::{ClosedRange, DrainItem, FireItem, MissedRange};
 use sched_core::config::{Config, Setting};
 use sched_core::schedule::Schedule;
 use sched_core::task::{
@@ -52,7 +53,13 @@ pub(super) fn ms(text: &str) -> Timestamp {
 pub(super) fn next(text: Option<&&str>) -> NextRun {
     match text {
         None | Some(&"never") => NextRun::Never,
-        Some(text) => NextRun::At(ms(text)),
+        Some(text) => match text.strip_prefix("gave-up:") {
+            Some(retry_at) => NextRun::GaveUp {
+                retry_at: ms(retry_at),
+                searched_until: ms(retry_at),
+            },
+            None => NextRun::At(ms(text)),
+        },
     }
 }
 
@@ -127,6 +134,10 @@ pub(super) fn policy(line: &Line<'_>) -> Policy {
             ..Tries::default()
         };
     }
+    if let Some(most) = line.number("put_off") {
+        policy.tries.put_off_ms_max = most;
+    }
+    policy.catch_up_every_ms = line.number("pace").unwrap_or(0);
     if let Some(priority) = line.options.get("priority") {
         policy.priority = priority.parse().expect("priority");
     }
@@ -177,6 +188,11 @@ pub(super) fn bounds(line: &Line<'_>) -> Bounds {
     Bounds {
         expires: line.options.get("expires").map(|at| ms(at)),
         count: line.number("count"),
+        calendars: line
+            .options
+            .get("calendars")
+            .map(|names| names.split(',').map(str::to_owned).collect())
+            .unwrap_or_default(),
         ..Bounds::default()
     }
 }
@@ -283,5 +299,37 @@ pub(super) fn fire_item(line: &Line<'_>, task: &str, generation: u64) -> FireIte
         runs,
         missed,
         next,
+        closed: closed_range(line),
+        calendars: line.number("calendars").unwrap_or(0),
     }
+}
+
+/// `closed=NAME:FIRST..LAST/COUNT`.
+fn closed_range(line: &Line<'_>) -> Option<ClosedRange> {
+    let (calendar, range) = line.options.get("closed")?.split_once(':').expect("NAME:RANGE");
+    let range = missed_range(range);
+    Some(ClosedRange {
+        first: range.first,
+        last: range.last,
+        count: range.count,
+        calendar: calendar.to_owned(),
+    })
+}
+
+/// Days by their numbers, intervals as `FROM..TO`, in milliseconds.
+pub(super) fn calendar(line: &Line<'_>) -> CalendarSpec {
+    let list = |key: &str| line.options.get(key).map(|list| list.split(',')).into_iter().flatten();
+    let interval = |text: &str| {
+        let (from, to) = text.split_once("..").expect("FROM..TO");
+        Interval {
+            from: ms(from),
+            to: ms(to),
+        }
+    };
+    CalendarSpec::new(
+        String::new(),
+        "UTC".into(),
+        list("days").map(|day| day.parse().expect("a day")).collect(),
+        list("intervals").map(interval).collect(),
+    )
 }

@@ -1,6 +1,7 @@
 //! One of each command, on a state in which there is something for each of them to do.
 
 use sched_core::apply::{Position, apply_entry};
+use sched_core::calendar::{CalendarSpec, Interval};
 use sched_core::command::{AssignItem, DrainItem, FireItem, MissedRange};
 use sched_core::run::{RunResult, Verdict};
 use sched_core::schedule::Schedule;
@@ -114,6 +115,8 @@ fn fire(task: u64, at: i64) -> Command {
             } else {
                 NextRun::Never
             },
+            closed: None,
+            calendars: 0,
         }],
     }
 }
@@ -213,6 +216,27 @@ pub(crate) fn each() -> Vec<Command> {
         Command::Configure {
             set: Box::default(),
             unset: Vec::new(),
+        },
+        Command::SearchedAgain {
+            task: TaskId(1),
+            generation: 1,
+            next: NextRun::At(t(NOW * 2)),
+        },
+        Command::SetCalendar {
+            namespace: "default".into(),
+            name: "c".into(),
+            calendar: Box::new(CalendarSpec::new(
+                "d".into(),
+                "UTC".into(),
+                vec![1],
+                vec![Interval { from: t(1), to: t(2) }],
+            )),
+            generation: Some(0),
+        },
+        Command::DeleteCalendar {
+            namespace: "default".into(),
+            name: "c".into(),
+            generation: None,
         },
         Command::DeleteHistory {
             task: a,

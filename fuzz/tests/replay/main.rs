@@ -6,6 +6,7 @@ mod commands;
 
 use prost::Message;
 use sched_core::apply::{Position, apply_entry};
+use sched_core::calendar::Calendar;
 use sched_core::codec::{self, Kind};
 use sched_core::command::{Remembered, SpoolOp};
 use sched_core::run::{LedgerLine, Run};
@@ -276,6 +277,7 @@ fn fuzz_record() {
         "Meta",
         "LedgerLine",
         "GroupRoom",
+        "Calendar",
     ];
     let numbered = kinds.iter().enumerate();
     let seeds: Vec<Vec<u8>> = numbered
@@ -285,7 +287,7 @@ fn fuzz_record() {
         let Some((number, body)) = input.split_first() else {
             return String::new();
         };
-        let word = match number % 9 {
+        let word = match number % 10 {
             0 => decoded::<Task>(Kind::Task, body),
             1 => decoded::<TaskStatus>(Kind::TaskStatus, body),
             2 => decoded::<Run>(Kind::Run, body),
@@ -294,11 +296,12 @@ fn fuzz_record() {
             5 => decoded::<Remembered>(Kind::Reply, body),
             6 => decoded::<Meta>(Kind::Meta, body),
             7 => decoded::<LedgerLine>(Kind::LedgerLine, body),
-            _ => decoded::<GroupRoom>(Kind::GroupRoom, body),
+            8 => decoded::<GroupRoom>(Kind::GroupRoom, body),
+            _ => decoded::<Calendar>(Kind::Calendar, body),
         };
         // Most have no right checksum, and must be refused for that.
         let _ = codec::decode::<Task>(Kind::Task, input);
-        format!("{} {word}", number % 9)
+        format!("{} {word}", number % 10)
     });
 }
 

@@ -1,18 +1,20 @@
 //! Changes of tasks, runs and the scheduler, on the leader: checked, computed, proposed under the caller's request key.
 
 use super::errors;
+use crate::calendars::Compiled;
 use crate::leader::room;
 use crate::recurrences::compile;
 use crate::shared::{OrStop, Shared, aside};
 use crate::state;
 use crate::zones::SystemZones;
 use sched_core::apply::read_record;
+use sched_core::calendar::Calendars;
 use sched_core::codec::Kind;
 use sched_core::command::{Call, Command, Item, Reject, Remembered, Reply};
 use sched_core::ids::{RequestKey, TaskId};
 use sched_core::plan::{first_run, paused_range, plan_backfill, run_time_anew};
-use sched_core::schedule::Schedule;
-use sched_core::tables::{Key, View};
+use sched_core::schedule::{Occurrences, Schedule};
+use sched_core::tables::Key;
 use sched_core::task::{NextRun, Task, TaskRef, TaskStatus};
 use sched_core::{Timestamp, validate};
 use sched_proto::convert::{from_wire, to_wire};
@@ -45,7 +47,7 @@ pub(super) async fn propose(
         .unwrap_or(Err(ProposeError::Stopped))
 }
 
-async fn change(shared: &Shared, request: RequestKey, command: Command) -> Result<Reply, Status> {
+pub(super) async fn change(shared: &Shared, request: RequestKey, command: Command) -> Result<Reply, Status> {
     propose(shared, Some(request), command)
         .await
         .map_err(|e| errors::refuse(&e))
@@ -152,10 +154,12 @@ pub(super) struct Seen {
     pub(super) id: TaskId,
     pub(super) task: Task,
     pub(super) status: TaskStatus,
+    calendars: Calendars,
 }
 
 /// Returns the task, or the answer that is remembered under the key: then nothing is computed again.
-fn look(view: &impl View, key: &RequestKey, call: Call, task: &TaskRef) -> Result<Result<Seen, Reply>, Status> {
+fn look(shared: &Shared, key: &RequestKey, call: Call, task: &TaskRef) -> Result<Result<Seen, Reply>, Status> {
+    let view = &shared.replica.view();
     if let Some(known) = read_record::<Remembered>(view, &Key::Request(key), Kind::Reply).or_stop() {
         return wire(known.for_call(call)).map(Err);
     }
@@ -172,7 +176,15 @@ fn look(view: &impl View, key: &RequestKey, call: Call, task: &TaskRef) -> Resul
     let status = state::status(view, id)
         .or_stop()
         .ok_or_else(|| errors::not_found(what()))?;
-    Ok(Ok(Seen { id, task, status }))
+    let calendars = Compiled::default()
+        .of(view, &*shared.zones, &status.namespace, &status.bounds.calendars)
+        .or_stop();
+    Ok(Ok(Seen {
+        id,
+        task,
+        status,
+        calendars,
+    }))
 }
 
 /// Computes and proposes a change, again when the task changed in between.
@@ -185,7 +197,7 @@ pub(super) async fn computed<T>(
     compute: impl Fn(&SystemZones, Seen, Timestamp) -> Result<Command, Reject> + Clone + Send + 'static,
 ) -> Result<T, Status> {
     for _ in 0..CONFLICTS_MAX {
-        let seen = match look(&shared.replica.view(), &key, call, &task)? {
+        let seen = match look(shared, &key, call, &task)? {
             Ok(seen) => seen,
             Err(reply) => return on_wire(&reply),
         };
@@ -238,7 +250,12 @@ fn moved(
     late_ok: bool,
     now: Timestamp,
 ) -> Result<Command, Reject> {
-    let Seen { id, mut task, status } = seen;
+    let Seen {
+        id,
+        mut task,
+        status,
+        calendars,
+    } = seen;
     let schedule = match task.spec.schedule {
         Schedule::Now | Schedule::At(_) | Schedule::In { .. } | Schedule::After { .. } => Schedule::At(at),
         Schedule::Before { before_ms, .. } => Schedule::Before { event: at, before_ms },
@@ -272,7 +289,8 @@ fn moved(
     validate::task_spec(&task.spec)?;
     let recurrence = compile(&task.spec, zones)?;
     // What has ended or changed is refused by apply, under the state as it is then.
-    let next = first_run(&schedule, &recurrence, &task.spec.policy, late_ok, now)?;
+    let occurrences = Occurrences::new(&recurrence, &calendars);
+    let next = first_run(&schedule, &occurrences, &task.spec.policy, late_ok, now)?;
     let generation = pinned.unwrap_or(status.generation);
     Ok(Command::Move {
         task: TaskRef::Id(id),
@@ -295,7 +313,7 @@ pub(super) async fn resume(shared: &Shared, call: ResumeRequest) -> Result<TaskR
             let (next, paused) = match compile(&seen.task.spec, zones) {
                 Ok(recurrence) => (
                     run_time_anew(&seen.task.spec.schedule, &recurrence, now),
-                    paused_range(&seen.status, &recurrence, now),
+                    paused_range(&seen.status, &mut Occurrences::new(&recurrence, &seen.calendars), now),
                 ),
                 // Its zone is gone from this machine: the ticker goes on searching.
                 Err(_) => {
@@ -336,7 +354,7 @@ pub(super) async fn backfill(shared: &Shared, call: BackfillRequest) -> Result<B
             Ok(Command::Backfill {
                 task: TaskRef::Id(seen.id),
                 generation: seen.status.generation,
-                times: plan_backfill(&recurrence, from, to, now)?,
+                times: plan_backfill(&Occurrences::new(&recurrence, &seen.calendars), from, to, now)?,
                 at_once,
             })
         },

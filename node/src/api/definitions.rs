@@ -3,16 +3,18 @@
 use super::changes::{Seen, computed, other_call, propose, task_reply, wire};
 use super::submit::{policy_defaults, seed, task_spec};
 use super::{errors, reads};
+use crate::calendars::Compiled;
 use crate::recurrences::compile;
 use crate::shared::{OrStop, Shared, aside};
 use crate::state;
 use crate::zones::SystemZones;
+use sched_core::calendar::Calendars;
 use sched_core::command::{Call, Command, Fault, Reject, Reply};
 use sched_core::config::Config;
 use sched_core::ids::{RequestKey, RunId, TaskId};
-use sched_core::limits::ROUND_ITEMS_MAX;
+use sched_core::limits::{ROUND_ITEMS_MAX, TASK_CALENDARS_MAX};
 use sched_core::plan::first_run;
-use sched_core::schedule::Schedule;
+use sched_core::schedule::{Occurrences, Schedule};
 use sched_core::tables::{Key, Table, TaskOutcome, View, decode_u64};
 use sched_core::task::{Policy, TaskRef, TaskSpec};
 use sched_core::{Timestamp, validate};
@@ -33,15 +35,28 @@ pub(super) async fn update(shared: &Shared, call: UpdateRequest) -> Result<TaskR
         return Err(errors::invalid("generation", problem));
     }
     let (defaults, by) = (policy_defaults(shared), key.clone());
+    let calendars = calendars_of(shared, call.spec.as_ref())?;
     computed(
         shared,
         key,
         task,
         (Call::Update, true),
         task_reply,
-        move |zones, seen, now| updated(zones, seen, &call, &by, &defaults, now),
+        move |zones, seen, now| updated(zones, seen, &call, (&by, &defaults, &calendars), now),
     )
     .await
+}
+
+/// Returns the calendars that the new definition names, as they are now.
+fn calendars_of(shared: &Shared, spec: Option<&v1::TaskSpec>) -> Result<Calendars, Status> {
+    let Some((spec, bounds)) = spec.and_then(|spec| Some((spec, spec.bounds.as_ref()?))) else {
+        return Ok(Calendars::default());
+    };
+    let (namespace, _) = wire(from_wire::calendar_name(spec.namespace.clone(), "any".to_owned()))?;
+    let most = bounds.calendars.len().min(TASK_CALENDARS_MAX);
+    let view = shared.replica.view();
+    let found = Compiled::default().of(&view, &*shared.zones, &namespace, &bounds.calendars[..most]);
+    Ok(found.or_stop())
 }
 
 /// Returns the command that gives a task another definition.
@@ -49,8 +64,7 @@ fn updated(
     zones: &SystemZones,
     seen: Seen,
     call: &UpdateRequest,
-    key: &RequestKey,
-    defaults: &Policy,
+    (key, defaults, calendars): (&RequestKey, &Policy, &Calendars),
     now: Timestamp,
 ) -> Result<Command, Reject> {
     let stored = seen.task.spec;
@@ -73,7 +87,14 @@ fn updated(
         if matches!(spec.schedule, Schedule::In { .. }) {
             spec.schedule = spec.schedule.resolved(now);
         }
-        Some(first_run(&spec.schedule, &recurrence, &spec.policy, call.late_ok, now)?)
+        let occurrences = Occurrences::new(&recurrence, calendars);
+        Some(first_run(
+            &spec.schedule,
+            &occurrences,
+            &spec.policy,
+            call.late_ok,
+            now,
+        )?)
     };
     Ok(Command::Update {
         task: TaskRef::Id(seen.id),

@@ -49,7 +49,7 @@ enum Length {
 fn class(path: &str) -> (Place, Length) {
     match path.rsplit('/').next().unwrap_or_default() {
         "Status" | "Nodes" | "Check" | "GetTask" | "Explain" | "ListTasks" | "GetRun" | "ListRuns" | "ShowSpool"
-        | "GetConfig" => (Place::Here, Length::Short),
+        | "GetConfig" | "GetCalendar" | "ListCalendars" => (Place::Here, Length::Short),
         "Wait" => (Place::Here, Length::Long),
         "Logs" | "SubmitStream" => (Place::Leader, Length::Long),
         _ => (Place::Leader, Length::Short),
@@ -214,6 +214,8 @@ mod tests {
             ("GetConfig", (Place::Here, Length::Short)),
             ("Update", (Place::Leader, Length::Short)),
             ("DeleteHistory", (Place::Leader, Length::Short)),
+            ("SetCalendar", (Place::Leader, Length::Short)),
+            ("GetCalendar", (Place::Here, Length::Short)),
             ("Status", (Place::Here, Length::Short)),
             ("ListRuns", (Place::Here, Length::Short)),
             ("Wait", (Place::Here, Length::Long)),

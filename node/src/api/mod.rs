@@ -1,5 +1,6 @@
 //! The client port: gRPC for clients and workers, and `/livez`, `/readyz`, `/metrics` for the rest of the world.
 
+mod calendars;
 mod changes;
 mod check;
 mod definitions;

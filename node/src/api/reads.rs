@@ -1,14 +1,17 @@
 //! Reads of one thing, and waiting for its end. Linearizable: a quorum confirms first that this node is up to date.
 
 use super::errors;
-use crate::shared::{OrStop, Shared};
+use crate::calendars::Compiled;
+use crate::recurrences::{compile, guarded};
+use crate::shared::{OrStop, Shared, aside};
 use crate::state;
 use sched_core::apply::decode_record;
 use sched_core::codec::Kind;
-use sched_core::explain;
+use sched_core::explain::{self, Ahead};
 use sched_core::ids::{RunId, TaskId};
 use sched_core::limits::LEDGER_LINES_MAX;
 use sched_core::run::{LedgerLine, Run};
+use sched_core::schedule::Occurrences;
 use sched_core::tables::{Key, Table, View};
 use sched_core::task::{Task, TaskRef, TaskStatus};
 use sched_proto::convert::{from_wire, to_wire};
@@ -92,7 +95,8 @@ pub(super) async fn explain(shared: &Shared, call: ExplainRequest) -> Result<Exp
         Some(explain_request::Subject::Task(task)) => {
             let task = from_wire::task_ref(Some(task)).map_err(|e| errors::rejected(&e))?;
             let id = resolve(&view, &task)?;
-            explain::task(&view, id)
+            let ahead = ahead(shared, &view, id).await?;
+            explain::task(&view, id, &ahead)
                 .or_stop()
                 .ok_or_else(|| errors::not_found(format!("task {id}")))?
         }
@@ -105,6 +109,24 @@ pub(super) async fn explain(shared: &Shared, call: ExplainRequest) -> Result<Exp
         None => return Err(errors::invalid("subject", "is absent; expected a task or a run")),
     };
     Ok(ExplainReply { lines })
+}
+
+/// Looks up what depends on zone data about a task's next occurrence, where its calendars have a say in it.
+async fn ahead(shared: &Shared, view: &impl View, id: TaskId) -> Result<Ahead, Status> {
+    let (task, status) = task_and_status(view, id)?;
+    if status.bounds.calendars.is_empty() {
+        return Ok(Ahead::default());
+    }
+    let calendars = Compiled::default()
+        .of(view, &*shared.zones, &status.namespace, &status.bounds.calendars)
+        .or_stop();
+    let zones = shared.zones.clone();
+    let look = move || {
+        let recurrence = compile(&task.spec, &*zones).ok()?;
+        guarded(|| Ahead::of(&status, &Occurrences::new(&recurrence, &calendars)))
+    };
+    // One whose zone is gone is explained without.
+    Ok(aside(look).await?.unwrap_or_default())
 }
 
 /// What a caller waits for.

@@ -1,6 +1,6 @@
 //! The service of clients: each call is one line here, and a function beside it.
 
-use super::{changes, check, definitions, errors, lists, logs, members, overview, reads, submit};
+use super::{calendars, changes, check, definitions, errors, lists, logs, members, overview, reads, submit};
 use crate::shared::Shared;
 use futures::Stream;
 use sched_proto::v1::scheduler_server::Scheduler;
@@ -202,5 +202,21 @@ impl Scheduler for Api {
     async fn change_members(&self, call: Request<ChangeMembersRequest>) -> Answer<NodesReply> {
         members::change(&self.shared, call.into_inner()).await?;
         Ok(Response::new(overview::members_now(&self.shared)))
+    }
+
+    async fn set_calendar(&self, call: Request<SetCalendarRequest>) -> Answer<SetCalendarReply> {
+        Ok(Response::new(calendars::set(&self.shared, call.into_inner()).await?))
+    }
+
+    async fn delete_calendar(&self, call: Request<DeleteCalendarRequest>) -> Answer<DeleteCalendarReply> {
+        Ok(Response::new(calendars::delete(&self.shared, call.into_inner()).await?))
+    }
+
+    async fn get_calendar(&self, call: Request<GetCalendarRequest>) -> Answer<GetCalendarReply> {
+        Ok(Response::new(calendars::get(&self.shared, call.into_inner()).await?))
+    }
+
+    async fn list_calendars(&self, call: Request<ListCalendarsRequest>) -> Answer<ListCalendarsReply> {
+        Ok(Response::new(calendars::list(&self.shared, call.into_inner()).await?))
     }
 }

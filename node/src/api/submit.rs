@@ -1,16 +1,19 @@
 //! Accepting tasks: one, many, or a stream of them.
 
 use super::errors;
+use crate::calendars::Compiled;
 use crate::leader::room;
 use crate::recurrences::compile;
 use crate::shared::{OrStop, Shared, aside};
 use crate::zones::SystemZones;
 use futures::{Stream, StreamExt, stream};
+use sched_core::calendar::Calendars;
 use sched_core::command::{Command, Item, Reject, Reply};
 use sched_core::config::Config;
 use sched_core::ids::RequestKey;
 use sched_core::plan::first_run;
-use sched_core::schedule::Schedule;
+use sched_core::schedule::{Occurrences, Schedule};
+use sched_core::tables::View;
 use sched_core::task::{Policy, TaskSpec};
 use sched_core::{Timestamp, validate};
 use sched_proto::convert::{self, from_wire, to_wire};
@@ -108,11 +111,16 @@ async fn batch(shared: &Shared, requests: Vec<SubmitRequest>) -> Vec<Result<Subm
     let now = shared.clock.now();
     let defaults = policy_defaults(shared);
     let prepared = if requests.iter().any(is_expensive) {
-        let zones = shared.zones.clone();
+        let (zones, view) = (shared.zones.clone(), shared.replica.view());
         let work = move || {
+            let mut calendars = Compiled::default();
             requests
                 .into_iter()
-                .map(|request| prepare(&zones, now, &defaults, request))
+                .map(|request| {
+                    prepare(&zones, now, &defaults, request, |spec| {
+                        calendars_of(spec, &view, &zones, &mut calendars)
+                    })
+                })
                 .collect()
         };
         match aside(work).await {
@@ -125,7 +133,8 @@ async fn batch(shared: &Shared, requests: Vec<SubmitRequest>) -> Vec<Result<Subm
     } else {
         requests
             .into_iter()
-            .map(|request| prepare(&shared.zones, now, &defaults, request))
+            // Those with calendars are among the expensive.
+            .map(|request| prepare(&shared.zones, now, &defaults, request, |_| Calendars::default()))
             .collect::<Vec<_>>()
     };
     let (mut items, mut answers) = (Vec::with_capacity(count), Vec::with_capacity(count));
@@ -165,8 +174,18 @@ fn accepted(shared: &Shared, result: Option<Result<Reply, sched_raft::ProposeErr
     }
 }
 
-/// Rules are compiled and searched off the threads that serve; the other forms are arithmetic.
+fn calendars_of(spec: &TaskSpec, view: &impl View, zones: &SystemZones, compiled: &mut Compiled) -> Calendars {
+    compiled
+        .of(view, zones, &spec.namespace, &spec.bounds.calendars)
+        .or_stop()
+}
+
+/// Rules and calendars are compiled and searched off the threads that serve; the other forms are arithmetic.
 fn is_expensive(request: &SubmitRequest) -> bool {
+    let bounds = request.task.as_ref().and_then(|task| task.bounds.as_ref());
+    if bounds.is_some_and(|bounds| !bounds.calendars.is_empty()) {
+        return true;
+    }
     let schedule = request.task.as_ref().and_then(|task| task.schedule.as_ref());
     matches!(
         schedule.and_then(|schedule| schedule.form.as_ref()),
@@ -175,7 +194,13 @@ fn is_expensive(request: &SubmitRequest) -> bool {
 }
 
 /// Turns a request into a command: checked, relative times resolved, the first run time computed.
-fn prepare(zones: &SystemZones, now: Timestamp, defaults: &Policy, request: SubmitRequest) -> Result<Item, Reject> {
+fn prepare(
+    zones: &SystemZones,
+    now: Timestamp,
+    defaults: &Policy,
+    request: SubmitRequest,
+    calendars_of: impl FnOnce(&TaskSpec) -> Calendars,
+) -> Result<Item, Reject> {
     let key = from_wire::request_key(request.request)?;
     let mut spec = task_spec(request.task.unwrap_or_default(), now)?;
     spec.policy.fill(None, defaults);
@@ -188,7 +213,9 @@ fn prepare(zones: &SystemZones, now: Timestamp, defaults: &Policy, request: Subm
     if matches!(spec.schedule, Schedule::In { .. }) {
         spec.schedule = spec.schedule.resolved(now);
     }
-    let first = first_run(&spec.schedule, &recurrence, &spec.policy, request.late_ok, now)?;
+    let calendars = calendars_of(&spec);
+    let occurrences = Occurrences::new(&recurrence, &calendars);
+    let first = first_run(&spec.schedule, &occurrences, &spec.policy, request.late_ok, now)?;
     let command = Command::Submit {
         spec: Box::new(spec),
         first,
@@ -259,7 +286,8 @@ mod tests {
             late_ok,
             ..request(form)
         };
-        match prepare(&SystemZones::open(), now, &Policy::default(), request)
+        let defaults = Policy::default();
+        match prepare(&SystemZones::open(), now, &defaults, request, |_| Calendars::default())
             .map_err(|e| e.to_string())?
             .command
         {
@@ -301,7 +329,11 @@ mod tests {
             request: None,
             ..request(Form::Now(NowSchedule {}))
         };
-        let e = prepare(&SystemZones::open(), Timestamp::EPOCH, &Policy::default(), request).unwrap_err();
+        let defaults = Policy::default();
+        let e = prepare(&SystemZones::open(), Timestamp::EPOCH, &defaults, request, |_| {
+            Calendars::default()
+        });
+        let e = e.unwrap_err();
         assert!(e.to_string().starts_with("request"), "{e}");
     }
 }

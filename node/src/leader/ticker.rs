@@ -4,17 +4,19 @@
 //! database has not cleared away yet; when something is put below the head, an effect says so.
 
 use super::{RETRY, Term};
+use crate::calendars::Compiled;
 use crate::recurrences::{Recurrences, TRY_AGAIN_MS, compile, guarded};
 use crate::shared::{OrStop, Shared, aside};
 use crate::state::{self, END};
 use crate::zones::SystemZones;
+use sched_core::calendar::Calendars;
 use sched_core::command::{Command, Fault, FireItem, Item, MissedRange, Reply};
 use sched_core::ids::{RunId, TaskId};
-use sched_core::limits::ROUND_ITEMS_MAX;
-use sched_core::plan::{Candidate, next_run, paused_range, plan_fire, run_time_anew};
-use sched_core::schedule::Recurrence;
+use sched_core::limits::{LATE_NOT_MISSED_MS, ROUND_ITEMS_MAX};
+use sched_core::plan::{Candidate, next_run, paused_range, plan_fire, plan_fire_alone, run_time_anew};
+use sched_core::schedule::{DECISION_STEPS_MAX, Occurrences, Recurrence};
 use sched_core::tables::{Key, Table, View, Waiting, decode_waiting};
-use sched_core::task::{NextRun, Overlap, TaskRef, TaskStatus};
+use sched_core::task::{NextRun, Overlap, ScheduleKind, TaskRef, TaskStatus};
 use sched_core::{Reject, Timestamp};
 use sched_raft::ProposeError;
 use std::sync::Arc;
@@ -24,6 +26,8 @@ use tokio::sync::Notify;
 
 /// Due entries read at once.
 const PAGE: usize = ROUND_ITEMS_MAX + 1;
+/// Steps of searches in one round: then what was decided is proposed before more is searched for.
+const ROUND_STEPS_MAX: u64 = 4 * DECISION_STEPS_MAX as u64;
 /// Longest sleep of one timer; then the clock is looked at again.
 const SLEEP_MAX: Duration = Duration::from_secs(3600);
 
@@ -76,6 +80,8 @@ struct Round {
     /// The scheduler is shut down, or held because clocks are apart.
     shut_down: bool,
     gave_up: u64,
+    /// Steps that its searches took.
+    steps: u64,
 }
 
 impl Round {
@@ -93,6 +99,7 @@ pub(super) async fn run(shared: Arc<Shared>, term: Arc<Term>) {
     let mut planner = Planner {
         zones: shared.zones.clone(),
         recurrences: Recurrences::default(),
+        calendars: Compiled::default(),
     };
     let mut head = Timestamp::MIN;
     loop {
@@ -107,6 +114,7 @@ pub(super) async fn run(shared: Arc<Shared>, term: Arc<Term>) {
             planner = Planner {
                 zones: shared.zones.clone(),
                 recurrences: Recurrences::default(),
+                calendars: Compiled::default(),
             };
             tokio::time::sleep(RETRY).await;
             continue;
@@ -221,6 +229,8 @@ fn fired(shared: &Shared, term: &Term, round: &Round, result: Option<Result<Repl
         Some(Ok(Reply::Fired { runs, refused })) => {
             shared.counters.fired.add(runs.len() as u64);
             shared.counters.refused.add(refused.into());
+            let closed = round.fires.iter().filter_map(|f| f.closed.as_ref());
+            shared.counters.closed.add(closed.map(|c| c.count).sum());
             shared.counters.missed.add(
                 round
                     .fires
@@ -242,6 +252,7 @@ fn fired(shared: &Shared, term: &Term, round: &Round, result: Option<Result<Repl
 struct Planner {
     zones: Arc<SystemZones>,
     recurrences: Recurrences,
+    calendars: Compiled,
 }
 
 /// Returns the first key of everything due at or after an instant.
@@ -269,7 +280,7 @@ impl Planner {
         loop {
             let page = view.scan(Table::Waiting, &low, &high, PAGE)?;
             for (key, _) in &page {
-                if round.len() >= ROUND_ITEMS_MAX {
+                if round.len() >= ROUND_ITEMS_MAX || round.steps >= ROUND_STEPS_MAX {
                     round.full = true;
                     return Ok(round);
                 }
@@ -315,10 +326,23 @@ impl Planner {
         if let NextRun::GaveUp { searched_until, .. } = status.next {
             return self.search_again(view, id, &status, searched_until, now, round);
         }
+        let calendars = self
+            .calendars
+            .of(view, &*self.zones, &status.namespace, &status.bounds.calendars)?;
+        let alone = |why: &dyn std::fmt::Display| {
+            tracing::error!(task = %id, error = %why, "no next run of a task can be computed, it is tried again later");
+            // What came due after it is found when the search works again.
+            let NextRun::At(cursor) = status.next else { return None };
+            plan_fire_alone(id, &status, &calendars, later(cursor, now), now)
+        };
         let item = match self.recurrence(view, id, &status)? {
-            Ok(recurrence) => guarded(|| plan_fire(id, &status, &recurrence, now))
-                .unwrap_or_else(|| fire_blindly(id, &status, "the search failed", now)),
-            Err(reject) => fire_blindly(id, &status, &reject, now),
+            Ok(recurrence) => {
+                let mut due = Occurrences::new(&recurrence, &calendars);
+                let item = guarded(|| plan_fire(id, &status, &mut due, now));
+                round.steps += u64::from(due.steps_taken());
+                item.unwrap_or_else(|| alone(&"the search failed"))
+            }
+            Err(reject) => alone(&reject),
         };
         let Some(item) = item else {
             tracing::error!(task = %id, state = status.state.as_str(), "a due task cannot be fired");
@@ -329,7 +353,7 @@ impl Planner {
             tracing::warn!(task = %id, "the search for the next run gave up, it is repeated later");
             round.gave_up += 1;
         }
-        round.first_runs.extend(startable(&status, &item));
+        round.first_runs.extend(startable(&status, &item, now));
         round.fires.push(item);
         Ok(())
     }
@@ -376,9 +400,12 @@ impl Planner {
             return Err(Fault::Inconsistent(format!("task {id} waits and has no definition")));
         };
         let compiled = self.recurrence(view, id, status)?.ok();
+        let calendars = Calendars::default();
         let anew = |compiled: Recurrence| {
             let next = run_time_anew(&task.spec.schedule, &compiled, now);
-            (next, paused_range(status, &compiled, now))
+            // What fell into a pause is one range, whatever the calendars say.
+            let paused = paused_range(status, &mut Occurrences::new(&compiled, &calendars), now);
+            (next, paused)
         };
         let found = compiled.and_then(|compiled| guarded(|| anew(compiled)));
         Ok(found.unwrap_or_else(|| (later(now, now), None)))
@@ -394,18 +421,13 @@ impl Planner {
         now: Timestamp,
         round: &mut Round,
     ) -> Result<(), Fault> {
-        let Some(task) = state::task(view, id)? else {
-            return Err(Fault::Inconsistent(format!("task {id} waits and has no definition")));
-        };
         let compiled = self.recurrence(view, id, status)?.ok();
         let next = compiled.and_then(|compiled| guarded(|| next_run(compiled.next_after(searched_until), now)));
         let next = next.unwrap_or_else(|| later(searched_until, now));
         round.gave_up += u64::from(matches!(next, NextRun::GaveUp { .. }));
-        let (task, schedule) = (TaskRef::Id(id), task.spec.schedule);
-        round.others.push(Command::Move {
-            task,
+        round.others.push(Command::SearchedAgain {
+            task: id,
             generation: status.generation,
-            schedule,
             next,
         });
         Ok(())
@@ -420,33 +442,19 @@ pub(super) fn later(searched_until: Timestamp, now: Timestamp) -> NextRun {
     }
 }
 
-/// A schedule that cannot be computed with any more (its zone is gone from this machine): the due occurrence runs, the next is searched for
-/// later.
-fn fire_blindly(id: TaskId, status: &TaskStatus, why: impl std::fmt::Display, now: Timestamp) -> Option<FireItem> {
-    let NextRun::At(cursor) = status.next else { return None };
-    tracing::error!(task = %id, error = %why, "no next run of a task can be computed, it is tried again later");
-    // What came due after it is found when the search works again.
-    let (generation, next) = (status.generation, later(cursor, now));
-    Some(FireItem {
-        task: id,
-        generation,
-        cursor,
-        runs: vec![cursor],
-        missed: None,
-        next,
-    })
-}
-
 /// Returns the runs that a fire will create and that nothing holds back: what can be assigned in the same entry. A wrong guess is refused.
-fn startable(status: &TaskStatus, item: &FireItem) -> impl Iterator<Item = RunId> {
+fn startable(status: &TaskStatus, item: &FireItem, now: Timestamp) -> impl Iterator<Item = RunId> {
     let idle = status.live.is_empty() && status.held.is_empty();
-    // Where room in a group or certain workers are needed, the dispatcher looks.
+    // Where room in a group or certain workers are needed, the dispatcher looks; so it does while missed runs are caught up with.
     let plain = status.policy.group.is_none() && status.policy.placement.is_any();
+    let missed =
+        |at: &&Timestamp| status.kind == ScheduleKind::Periodic && now.millis_since(**at) >= LATE_NOT_MISSED_MS;
+    let caught_up = item.runs.iter().filter(missed).count();
     let count = match (status.policy.overlap, idle) {
         _ if !plain => 0,
-        (Overlap::Allow, _) => item.runs.len(),
-        (_, true) => item.runs.len().min(1),
-        (_, false) => 0,
+        (Overlap::Allow, _) if caught_up == 0 => item.runs.len(),
+        (_, true) if status.caught_up_at.is_none() || caught_up == 0 => item.runs.len().min(1),
+        _ => 0,
     };
     let (task, created) = (item.task, status.runs_created);
     (1..=count as u64).map(move |n| RunId {

@@ -4,6 +4,7 @@ use crate::limits::HTTP_TIMEOUT_MS_DEFAULT;
 use crate::pattern::pattern;
 use crate::v1;
 use sched_core::Timestamp;
+use sched_core::calendar::{CalendarSpec, Interval};
 use sched_core::command::Reject;
 use sched_core::config::{Config, Setting};
 use sched_core::ids::{RequestKey, RunId, TaskId};
@@ -85,7 +86,44 @@ pub fn bounds(wire: v1::Bounds) -> Result<Bounds, Reject> {
         expires: instant("bounds.expires", wire.expires_unix_ms)?,
         count: wire.count,
         jitter: wire.jitter_ms.map(|ms| Jitter { ms, seed: 0 }),
+        calendars: wire.calendars,
     })
+}
+
+/// A calendar, in its one form.
+///
+/// # Errors
+///
+/// When it is absent or an instant is out of range.
+pub fn calendar(wire: Option<v1::Calendar>) -> Result<CalendarSpec, Reject> {
+    let wire = wire.ok_or_else(|| missing("calendar", "days and intervals"))?;
+    let interval = |wire: v1::ClosedInterval| {
+        Ok(Interval {
+            from: instant("calendar.intervals.from", wire.from_unix_ms)?,
+            to: instant("calendar.intervals.to", wire.to_unix_ms)?,
+        })
+    };
+    Ok(CalendarSpec::new(
+        wire.description,
+        or_default(wire.zone, ZONE_DEFAULT),
+        wire.days,
+        wire.intervals
+            .into_iter()
+            .map(interval)
+            .collect::<Result<_, Reject>>()?,
+    ))
+}
+
+/// The namespace and the name of a calendar.
+///
+/// # Errors
+///
+/// When one of them cannot be one.
+pub fn calendar_name(namespace: String, name: String) -> Result<(String, String), Reject> {
+    let namespace = or_default(namespace, NAMESPACE_DEFAULT);
+    sched_core::validate::name("namespace", &namespace)?;
+    sched_core::validate::name("name", &name)?;
+    Ok((namespace, name))
 }
 
 /// A schedule. An absent dtstart is the first whole second from `accepted_at` on: rules know nothing finer, and an earlier one
@@ -288,6 +326,7 @@ pub fn policy(wire: v1::Policy) -> Result<Policy, Reject> {
             delay_ms: tries.delay_ms.unwrap_or(default.tries.delay_ms),
             factor_percent: tries.factor_percent.unwrap_or(default.tries.factor_percent),
             delay_ms_max: tries.delay_ms_max.unwrap_or(default.tries.delay_ms_max),
+            put_off_ms_max: tries.put_off_ms_max.unwrap_or(default.tries.put_off_ms_max),
         },
         delivery: delivery(wire.delivery)?,
         time_limit_ms: wire.time_limit_ms.filter(|limit| *limit > 0),
@@ -314,6 +353,7 @@ pub fn policy(wire: v1::Policy) -> Result<Policy, Reject> {
         }),
         notify: wire.notify.into_iter().map(notify).collect::<Result<_, _>>()?,
         stated,
+        catch_up_every_ms: wire.catch_up_every_ms.unwrap_or(default.catch_up_every_ms),
     })
 }
 
@@ -333,6 +373,8 @@ fn stated(wire: &v1::Policy, tries: &v1::Tries, retention: &v1::Retention) -> St
         PolicyField::KeepFailed => retention.failed_max.is_some(),
         PolicyField::KeepFor => retention.finished_age_ms_max.is_some(),
         PolicyField::KeepFailedFor => retention.failed_age_ms_max.is_some(),
+        PolicyField::PutOffMax => tries.put_off_ms_max.is_some(),
+        PolicyField::CatchUpEvery => wire.catch_up_every_ms.is_some(),
     };
     let mut stated = Stated::default();
     for field in PolicyField::ALL {

@@ -38,6 +38,7 @@ fn full() -> TaskSpec {
                 delay_ms: 4,
                 factor_percent: 150,
                 delay_ms_max: 9,
+                put_off_ms_max: 10,
             },
             delivery: Some(Delivery::AtLeastOnce),
             time_limit_ms: Some(5),
@@ -67,6 +68,7 @@ fn full() -> TaskSpec {
                 })
                 .collect(),
             stated: all_stated(),
+            catch_up_every_ms: 11,
         },
         bounds: Bounds {
             not_before: Some(Timestamp::from_millis(1)),
@@ -74,6 +76,7 @@ fn full() -> TaskSpec {
             expires: Some(Timestamp::from_millis(3)),
             count: Some(4),
             jitter: Some(Jitter { ms: 5, seed: 0 }),
+            calendars: vec!["holidays".into(), "month ends".into()],
         },
     }
 }
@@ -452,6 +455,14 @@ fn rejects() -> Vec<(Reject, tonic::Code)> {
                 committed: 2,
             },
             Code::Unavailable,
+        ),
+        (
+            Reject::Changed {
+                what: "calendar".into(),
+                expected: 1,
+                actual: 2,
+            },
+            Code::Aborted,
         ),
     ]
 }

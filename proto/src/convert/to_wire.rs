@@ -1,9 +1,13 @@
 //! From `sched-core` to the wire. Cannot fail.
 
+mod replies;
+
+pub use replies::*;
+
 use crate::v1;
 use sched_core::Timestamp;
-use sched_core::command::{Reply, SpoolOp};
-use sched_core::config::{Config, Setting};
+use sched_core::calendar::{Calendar, CalendarSpec, Interval};
+use sched_core::command::SpoolOp;
 use sched_core::ids::{RequestKey, RunId, TaskId};
 use sched_core::run::{Attempt, AttemptEnd, LedgerFact, LedgerLine, Occurrence, Run, RunState};
 use sched_core::schedule::{DstPolicy, Schedule};
@@ -43,6 +47,35 @@ pub fn bounds(bounds: &Bounds) -> v1::Bounds {
         expires_unix_ms: bounds.expires.map(Timestamp::as_millis),
         count: bounds.count,
         jitter_ms: bounds.jitter.map(|jitter| jitter.ms),
+        calendars: bounds.calendars.clone(),
+    }
+}
+
+/// A calendar.
+pub fn calendar(spec: &CalendarSpec) -> v1::Calendar {
+    let interval = |interval: &Interval| v1::ClosedInterval {
+        from_unix_ms: interval.from.as_millis(),
+        to_unix_ms: interval.to.as_millis(),
+    };
+    v1::Calendar {
+        description: spec.description.clone(),
+        zone: spec.zone.clone(),
+        days: spec.days.clone(),
+        intervals: spec.intervals.iter().map(interval).collect(),
+    }
+}
+
+/// A calendar in a list.
+pub fn calendar_summary(name: &str, calendar: &Calendar) -> v1::CalendarSummary {
+    let count = |list: usize| u32::try_from(list).unwrap_or(u32::MAX);
+    v1::CalendarSummary {
+        name: name.to_owned(),
+        description: calendar.spec.description.clone(),
+        zone: calendar.spec.zone.clone(),
+        generation: calendar.generation,
+        changed_at_unix_ms: calendar.changed_at.as_millis(),
+        days: count(calendar.spec.days.len()),
+        intervals: count(calendar.spec.intervals.len()),
     }
 }
 
@@ -197,6 +230,7 @@ pub fn asked_policy(asked: &Policy) -> v1::Policy {
             delay_ms: tries.delay_ms.filter(|_| asks(F::RetryDelay)),
             factor_percent: tries.factor_percent.filter(|_| asks(F::RetryFactor)),
             delay_ms_max: tries.delay_ms_max.filter(|_| asks(F::RetryDelayMax)),
+            put_off_ms_max: tries.put_off_ms_max.filter(|_| asks(F::PutOffMax)),
         }),
         time_limit_ms: asks(F::TimeLimit).then(|| asked.time_limit_ms.unwrap_or(0)),
         priority: full.priority.filter(|_| asks(F::Priority)),
@@ -206,6 +240,7 @@ pub fn asked_policy(asked: &Policy) -> v1::Policy {
             finished_age_ms_max: kept.finished_age_ms_max.filter(|_| asks(F::KeepFor)),
             failed_age_ms_max: kept.failed_age_ms_max.filter(|_| asks(F::KeepFailedFor)),
         }),
+        catch_up_every_ms: full.catch_up_every_ms.filter(|_| asks(F::CatchUpEvery)),
         defaulted: Vec::new(),
         ..full
     }
@@ -222,6 +257,7 @@ pub fn policy(policy: &Policy) -> v1::Policy {
             delay_ms: Some(policy.tries.delay_ms),
             factor_percent: Some(policy.tries.factor_percent),
             delay_ms_max: Some(policy.tries.delay_ms_max),
+            put_off_ms_max: Some(policy.tries.put_off_ms_max),
         }),
         delivery: delivery(policy.delivery).into(),
         // None at all can be stated, too.
@@ -244,6 +280,7 @@ pub fn policy(policy: &Policy) -> v1::Policy {
             prefer: policy.placement.prefer.clone(),
         }),
         notify: policy.notify.iter().map(notify).collect(),
+        catch_up_every_ms: Some(policy.catch_up_every_ms),
         defaulted: PolicyField::ALL
             .into_iter()
             .filter(|field| !policy.stated.contains(*field))
@@ -407,6 +444,8 @@ pub fn run(run: &Run, task_name: Option<&str>) -> v1::Run {
         stale_reports: run.stale_reports,
         generation: run.generation,
         backfill: matches!(run.occurrence, Occurrence::Backfill(_)),
+        delays: run.delays,
+        catch_up: run.occurrence == Occurrence::CatchUp,
     }
 }
 
@@ -472,6 +511,17 @@ pub fn ledger_line(line: &LedgerLine) -> v1::LedgerLine {
             scheduled_at_unix_ms: scheduled_at.as_millis(),
             reason: reason.clone(),
         }),
+        LedgerFact::Closed {
+            first,
+            last,
+            count,
+            calendar,
+        } => Fact::Closed(v1::LedgerClosed {
+            first_unix_ms: first.as_millis(),
+            last_unix_ms: last.as_millis(),
+            count: *count,
+            calendar: calendar.clone(),
+        }),
         LedgerFact::DrainFailed { reason } => Fact::DrainFailed(v1::LedgerDrainFailed { reason: reason.clone() }),
     };
     v1::LedgerLine {
@@ -520,71 +570,4 @@ pub fn request_key(key: &RequestKey) -> v1::RequestKey {
         }),
     };
     v1::RequestKey { key: Some(key) }
-}
-
-/// The reply to a submit; nothing when the command was another.
-pub fn submit_reply(reply: &Reply) -> Option<v1::SubmitReply> {
-    let task = task_reply(reply)?;
-    Some(v1::SubmitReply {
-        id: task.id,
-        name: task.name,
-        state: task.state,
-        next_run: task.next_run,
-    })
-}
-
-/// The reply to a command on a task; nothing when the command was another.
-pub fn task_reply(reply: &Reply) -> Option<v1::TaskReply> {
-    match reply {
-        Reply::Task { id, name, state, next } => Some(v1::TaskReply {
-            id: id.0,
-            name: name.clone(),
-            state: task_state(*state).into(),
-            next_run: Some(next_run(*next)),
-        }),
-        _ => None,
-    }
-}
-
-/// All settings of the cluster.
-pub fn config(config: &Config) -> v1::ConfigReply {
-    let built_in = Config::default();
-    let setting = |setting: Setting| v1::Setting {
-        key: setting.key().to_owned(),
-        value: config.value(setting),
-        built_in: built_in.value(setting),
-        set: config.is_set(setting),
-    };
-    v1::ConfigReply {
-        settings: Setting::all().map(setting).collect(),
-    }
-}
-
-/// The reply to a change of settings; nothing when the command was another.
-pub fn config_reply(reply: &Reply) -> Option<v1::ConfigReply> {
-    match reply {
-        Reply::Config(all) => Some(config(all)),
-        _ => None,
-    }
-}
-
-/// The reply to a backfill; nothing when the command was another.
-pub fn backfill_reply(reply: &Reply) -> Option<v1::BackfillReply> {
-    match reply {
-        Reply::Runs(runs) => Some(v1::BackfillReply {
-            runs: runs.iter().copied().map(run_id).collect(),
-        }),
-        _ => None,
-    }
-}
-
-/// The reply to a command on a run; nothing when the command was another.
-pub fn run_reply(reply: &Reply) -> Option<v1::RunReply> {
-    match reply {
-        Reply::Run { run, task } => Some(v1::RunReply {
-            run: run.map(run_id),
-            task: task.0,
-        }),
-        _ => None,
-    }
 }

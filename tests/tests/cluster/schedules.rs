@@ -1,7 +1,9 @@
 //! Every form of schedule, from the command line to the start of a process.
 
-use crate::{LIMIT, text};
+use crate::{LIMIT, rows, text};
 use anyhow::{Context, Result, ensure};
+use sched_tests::cli::{NOT_FOUND, REFUSED};
+use sched_tests::tasks::{now_ms, rfc3339};
 use sched_tests::{Cluster, Plan, Recorder, eventually, scenario, tasks};
 use serde_json::Value;
 use std::time::Duration;
@@ -173,4 +175,106 @@ fn find(folder: &std::path::Path, name: &str) -> Option<std::path::PathBuf> {
                 path.ends_with(name).then_some(path)
             }
         })
+}
+
+/// Returns what the ledger of a task says, newest first: fact and reason.
+async fn ledger(cluster: &Cluster, task: &str) -> Result<Vec<(String, String, u64)>> {
+    let task = cluster.json(&["get", task]).await?;
+    rows(&task["ledger"])?
+        .iter()
+        .map(|line| {
+            Ok((
+                text(line, "fact")?.to_owned(),
+                text(line, "reason")?.to_owned(),
+                line["count"].as_u64().unwrap_or_default(),
+            ))
+        })
+        .collect()
+}
+
+#[test]
+fn a_calendar_holds_at_once_and_leaves_one_line() {
+    scenario(Plan::nodes(3), LIMIT, async |cluster| {
+        let unknown = [
+            "enqueue",
+            "--every",
+            "200ms",
+            "--calendar",
+            "holidays",
+            "--sample",
+            "ok",
+        ];
+        cluster
+            .cli(&unknown)
+            .await?
+            .failed(REFUSED, &["there is no calendar \"holidays\"", "schedcli calendar set"])?;
+        let day = |ms: i64| rfc3339(now_ms() + ms)[..10].to_owned();
+        let days = format!("{}..{}", day(-86_400_000), day(86_400_000));
+        cluster
+            .cli(&["calendar", "set", "holidays", "--day", &days])
+            .await?
+            .done()?;
+        // Closed from the first occurrence on.
+        let often = [
+            "enqueue",
+            "--name",
+            "often",
+            "--every",
+            "200ms",
+            "--overlap",
+            "allow",
+            "--calendar",
+            "holidays",
+        ];
+        cluster.cli(&[&often[..], &["--sample", "ok"]].concat()).await?.done()?;
+        let soon = rfc3339(now_ms() + 60_000);
+        cluster
+            .cli(&["enqueue", "--at", &soon, "--calendar", "holidays", "--sample", "ok"])
+            .await?
+            .failed(REFUSED, &["schedule.at", "closed by calendar \"holidays\""])?;
+        eventually("several occurrences in one line", SOON, async || {
+            let lines = ledger(cluster, "often").await?;
+            ensure!(lines.len() == 1, "{lines:?}");
+            let (fact, reason, count) = &lines[0];
+            ensure!(
+                fact == "skipped" && reason == "calendar holidays" && *count >= 3,
+                "{lines:?}"
+            );
+            Ok(())
+        })
+        .await?;
+        let said = cluster.cli(&["explain", "often"]).await?.done()?;
+        ensure!(
+            said.contains("closes that time until") && said.contains("the first that is open"),
+            "{said}"
+        );
+        let runs = cluster.json(&["runs", "often"]).await?;
+        ensure!(rows(&runs)?.is_empty(), "{runs}");
+        cluster
+            .cli(&["calendar", "delete", "holidays"])
+            .await?
+            .failed(REFUSED, &["in use by task 1"])?;
+        // Opened: the next occurrence runs, whatever was computed before; also after the node that leads has died.
+        cluster.cli(&["calendar", "set", "holidays"]).await?.done()?;
+        eventually("a run", SOON, async || {
+            let runs = cluster.json(&["runs", "often"]).await?;
+            ensure!(!rows(&runs)?.is_empty(), "{runs}");
+            Ok(())
+        })
+        .await?;
+        let leader = cluster.leader().await?;
+        cluster.kill9(leader).await?;
+        let shown = eventually("the calendar at another leader", SOON, async || {
+            cluster.json(&["calendar", "get", "holidays"]).await
+        })
+        .await?;
+        ensure!(shown["used_by"] == serde_json::json!([1]), "{shown}");
+        cluster.cli(&["dequeue", "often"]).await?.done()?;
+        cluster.cli(&["calendar", "delete", "holidays"]).await?.done()?;
+        cluster
+            .cli(&["calendar", "get", "holidays"])
+            .await?
+            .failed(NOT_FOUND, &["does not exist"])?;
+        Ok(())
+    });
 }

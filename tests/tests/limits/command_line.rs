@@ -58,7 +58,7 @@ const WRONG: &[Row] = &[
     (&["--at", "99999-01-01T00:00:00Z", "--sample", "ok"], &["--at"]),
     (&["--in", "5parsecs", "--sample", "ok"], &["--in", "5parsecs", "500ms"]),
     (&["--in=-5s", "--sample", "ok"], &["--in", "-5s"]),
-    (&["--in", "99999999999h", "--sample", "ok"], &["schedule.in"]),
+    (&["--in", "99999999999h", "--sample", "ok"], &["--in"]),
     (&["--every", "0s", "--sample", "ok"], &["--every", "0s", "10ms"]),
     // Policies.
     (&["--tries", "0", "--sample", "ok"], &["tries", "0", "1 to 1000"]),

@@ -1,9 +1,10 @@
 use super::*;
 use sched_core::apply::{Position, apply_entry};
+use sched_core::calendar::{CalendarSpec, Interval};
 use sched_core::command::Entry;
 use sched_core::schedule::{DstPolicy, Schedule};
 use sched_core::tables::{MemTables, Staged};
-use sched_core::task::{Action, Policy, TaskSpec};
+use sched_core::task::{Action, Bounds, Missed, Policy, TaskSpec};
 
 /// Tables, changed as the log would change them.
 struct Cluster {
@@ -38,6 +39,10 @@ impl Cluster {
     }
 
     fn submit(&mut self, now: i64, schedule: Schedule, first: i64) -> TaskId {
+        self.submit_with(now, schedule, first, Policy::default(), Bounds::default())
+    }
+
+    fn submit_with(&mut self, now: i64, schedule: Schedule, first: i64, policy: Policy, bounds: Bounds) -> TaskId {
         let spec = TaskSpec {
             namespace: "default".into(),
             name: None,
@@ -50,8 +55,8 @@ impl Cluster {
                 duration_ms: 0,
                 payload: Vec::new(),
             },
-            policy: Policy::default(),
-            bounds: Default::default(),
+            policy,
+            bounds,
         };
         match self.apply(
             now,
@@ -78,6 +83,7 @@ fn planner() -> Planner {
     Planner {
         zones: Arc::new(SystemZones::open()),
         recurrences: Recurrences::default(),
+        calendars: Compiled::default(),
     }
 }
 
@@ -193,6 +199,8 @@ fn a_search_that_gave_up_goes_on_later_from_where_it_stopped() {
         runs: vec![at(1000)],
         missed: None,
         next,
+        closed: None,
+        calendars: 0,
     };
     cluster.apply(
         1000,
@@ -203,7 +211,7 @@ fn a_search_that_gave_up_goes_on_later_from_where_it_stopped() {
     );
     let mut planner = planner();
     let round = cluster.plan(&mut planner, 1000, 7000);
-    let [Command::Move { next, .. }] = round.others.as_slice() else {
+    let [Command::SearchedAgain { next, .. }] = round.others.as_slice() else {
         panic!("{:?}", round.others)
     };
     assert_eq!(*next, NextRun::At(at(91_000)));
@@ -245,4 +253,134 @@ fn the_earliest_of_several_pokes_counts() {
     wake.poke(at(4));
     assert_eq!(wake.take(), at(3));
     assert_eq!(wake.take(), Timestamp::MAX);
+}
+
+/// A task whose zone is gone, due at 1000.
+fn nowhere(cluster: &mut Cluster, policy: Policy) -> TaskId {
+    let cron = Schedule::Cron {
+        expr: "0 9 * * *".into(),
+        zone: "Mars/Olympus".into(),
+        dst: DstPolicy::Shift,
+    };
+    cluster.submit_with(0, cron, 1000, policy, Bounds::default())
+}
+
+#[test]
+fn an_occurrence_that_is_decided_about_alone_keeps_to_the_missed_policy() {
+    for (missed, late_ms, runs) in [
+        (Missed::Latest, 500, true),
+        (Missed::Latest, 20_000, true),
+        (Missed::Skip, 14_000, true),
+        (Missed::Skip, 20_000, false),
+        (Missed::Latest, 4_000_000, false),
+    ] {
+        let mut cluster = Cluster::new();
+        let policy = Policy {
+            missed,
+            ..Policy::default()
+        };
+        let id = nowhere(&mut cluster, policy);
+        let round = cluster.plan(&mut planner(), 0, 1000 + late_ms);
+        let item = &round.fires[0];
+        assert_eq!(
+            (item.task, !item.runs.is_empty()),
+            (id, runs),
+            "{missed:?}, {late_ms} ms late"
+        );
+        assert_eq!(item.missed.is_none(), runs);
+        assert!(matches!(item.next, NextRun::GaveUp { .. }));
+    }
+}
+
+#[test]
+fn a_search_is_made_again_whatever_is_in_the_spool() {
+    let mut cluster = Cluster::new();
+    let id = cluster.submit(0, every(1000), 1000);
+    let next = NextRun::GaveUp {
+        retry_at: at(7000),
+        searched_until: at(90_000),
+    };
+    let fire = FireItem {
+        task: id,
+        generation: 1,
+        cursor: at(1000),
+        runs: vec![at(1000)],
+        missed: None,
+        next,
+        closed: None,
+        calendars: 0,
+    };
+    cluster.apply(
+        1000,
+        Command::Fire {
+            leader_since: at(0),
+            items: vec![fire],
+        },
+    );
+    cluster.apply(2000, Command::Shutdown { message: String::new() });
+    cluster.submit(2000, every(1000), 3000);
+    cluster.apply(2500, Command::Start);
+    let mut planner = planner();
+    let mut round = cluster.plan(&mut planner, 1000, 7000);
+    assert_eq!(round.others.len(), 1);
+    cluster.apply(7000, round.others.remove(0));
+    let round = cluster.plan(&mut planner, 7000, 7000);
+    assert!(
+        round.is_empty() && round.next == Some(at(91_000)),
+        "found, and not asked for again"
+    );
+    let status = state::status(&cluster.tables, id).unwrap().unwrap();
+    assert_eq!(status.generation, 1, "the task itself has not changed");
+}
+
+#[test]
+fn a_calendar_holds_for_a_time_that_was_computed_before_it_changed() {
+    let mut cluster = Cluster::new();
+    let set = |from: i64, to: i64| Command::SetCalendar {
+        namespace: "default".into(),
+        name: "holidays".into(),
+        calendar: Box::new(CalendarSpec::new(
+            String::new(),
+            "UTC".into(),
+            Vec::new(),
+            vec![Interval {
+                from: at(from),
+                to: at(to),
+            }],
+        )),
+        generation: None,
+    };
+    cluster.apply(0, set(900_000, 1_000_000));
+    let bounds = Bounds {
+        calendars: vec!["holidays".into()],
+        ..Bounds::default()
+    };
+    let id = cluster.submit_with(0, every(1000), 1000, Policy::default(), bounds);
+    let mut planner = planner();
+    let open = cluster.plan(&mut planner, 0, 1000);
+    assert_eq!(open.fires[0].runs, [at(1000)]);
+    // It changes between the plan and its entry: refused, and planned anew from what is now.
+    cluster.apply(1000, set(1000, 3000));
+    let fire = |items| Command::Fire {
+        leader_since: at(0),
+        items,
+    };
+    let refused = cluster.apply(1000, fire(open.fires));
+    assert_eq!(
+        refused,
+        Reply::Fired {
+            runs: Vec::new(),
+            refused: 1
+        }
+    );
+    let closed = cluster.plan(&mut planner, 0, 2500);
+    assert!(closed.first_runs.is_empty() && closed.fires[0].runs.is_empty());
+    cluster.apply(2500, fire(closed.fires));
+    // The calendar is opened again before its time is over: the next occurrence runs.
+    cluster.apply(2600, set(1000, 2900));
+    let round = cluster.plan(&mut planner, 2500, 3000);
+    assert_eq!(
+        (round.fires[0].task, round.fires[0].runs.as_slice()),
+        (id, &[at(3000)][..])
+    );
 }
