@@ -125,11 +125,17 @@ fn table() -> String {
 
 #[test]
 fn the_page_about_tasks_lists_every_flag_and_field() {
+    compare("tasks.md", &table());
+}
+
+/// Compares the end of a page with what the program says, or rewrites it.
+fn compare(page: &str, table: &str) {
     const MARK: &str = "from the program itself. -->\n\n";
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/tasks.md");
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../docs")
+        .join(page);
     let page = std::fs::read_to_string(&path).expect("the page");
     let (text, listed) = page.split_once(MARK).expect("the mark");
-    let table = table();
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::write(&path, format!("{text}{MARK}{table}")).expect("writable");
         return;
@@ -289,4 +295,45 @@ fn each_wrong_value_of_a_document_is_named_with_its_field_and_a_right_one() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(checked > 40, "{checked} rows");
+}
+
+/// Adds a line for each verb below a command that does something itself.
+fn list_verbs(command: &clap::Command, name: &str, table: &mut String) {
+    for verb in command.get_subcommands() {
+        let name = format!("{name}{}", verb.get_name());
+        if verb.has_subcommands() {
+            list_verbs(verb, &format!("{name} "), table);
+            continue;
+        }
+        // The flags of a task have a table of their own.
+        let of_a_task = ["Schedule", "Action", "Task", "Policies"];
+        let flags: Vec<String> = verb
+            .get_arguments()
+            .filter(|arg| {
+                let heading = arg
+                    .get_help_heading()
+                    .and_then(|heading| heading.split_whitespace().next());
+                heading.is_none_or(|heading| !of_a_task.contains(&heading)) && arg.get_id() != "help"
+            })
+            .map(|arg| {
+                let value = arg.get_value_names().filter(|_| arg.get_action().takes_values());
+                let value = value.map(|names| names.join(" ")).unwrap_or_default();
+                let flag = match arg.get_long() {
+                    Some(long) => format!("--{long} {value}"),
+                    None => value,
+                };
+                let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+                format!("`{}`: {help}", flag.trim()).replace('|', "\\|")
+            })
+            .collect();
+        let about = verb.get_about().map(ToString::to_string).unwrap_or_default();
+        table.push_str(&format!("| `{name}` | {about} | {} |\n", flags.join("<br>")));
+    }
+}
+
+#[test]
+fn the_page_about_commands_lists_every_verb_and_flag() {
+    let mut table = String::from("| verb | what it does | arguments and flags |\n|---|---|---|\n");
+    list_verbs(&Cli::command(), "", &mut table);
+    compare("commands.md", &table);
 }
