@@ -159,7 +159,10 @@ async fn settle(
             // It has changed since it was read.
             Err(error) if attempt < CONFLICTS_MAX && update::is_conflict(&error) => {}
             Err(ClientError::Refused(refused)) if refused.kind() == v1::FailureKind::WrongState => {
-                failure.message = format!("the name is taken by another definition: {}", refused.message);
+                failure.message = format!(
+                    "the name is taken by another definition: {}; `schedcli dequeue {id}` frees the name",
+                    refused.message
+                );
                 return Err(ClientError::Refused(failure));
             }
             outcome => return outcome,

@@ -270,3 +270,18 @@ async fn history_is_deleted_when_somebody_means_it() {
         .await
         .failed(2, &["--before", "soon"]);
 }
+
+#[tokio::test]
+async fn a_file_that_differs_from_a_task_that_has_ended_says_how_its_name_is_freed() {
+    let cluster = with_task(&["--sample", "ok"]).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("x.yaml");
+    std::fs::write(&path, "name: x\naction: {sample: fail}\n").expect("writable");
+    let ended = failure(v1::FailureKind::WrongState, "task 1 is FINISHED; enqueue a new one");
+    cluster.fault_at("update", Fault::Refuse(ended));
+    let refused = run(&cluster, &["enqueue", "-f", path.to_str().expect("UTF-8")]).await;
+    assert_eq!(refused.code, 1, "{refused:?}");
+    for part in ["task 1 (x)", "task 1 is FINISHED", "`schedcli dequeue 1`"] {
+        assert!(refused.stderr.contains(part), "{part}: {refused:?}");
+    }
+}

@@ -1,6 +1,7 @@
 //! A three-node cluster as its users meet it: formed from the printed command lines, driven by the command line tool.
 
 mod damage;
+mod definitions;
 mod files;
 mod formation;
 mod members;
