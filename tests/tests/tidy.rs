@@ -427,13 +427,17 @@ fn commands(line: &str) -> Vec<Shown> {
             let is_verb = |word: &str| {
                 word.len() > 1 && word.chars().all(|c| c.is_ascii_lowercase() || c == '-') && !word.starts_with('-')
             };
-            let Some(verb) = words.iter().find(|word| is_verb(word)) else {
+            let Some(at) = words.iter().position(|word| is_verb(word)) else {
                 continue;
             };
-            let mut verb = vec![(*verb).to_owned()];
-            if verb == ["show"] {
-                verb.push("spool".to_owned());
-            }
+            // These have verbs of their own.
+            let parts = if ["show", "calendar", "config", "cluster"].contains(&words[at]) {
+                2
+            } else {
+                1
+            };
+            let verb = words[at..].iter().take(parts).take_while(|word| is_verb(word));
+            let verb: Vec<String> = verb.map(|word| (*word).to_owned()).collect();
             let flags = words
                 .iter()
                 .filter(|word| word.starts_with("--"))
