@@ -5,10 +5,11 @@ use super::{append, snapshot, wire};
 use crate::machine::{Snapshot, SnapshotData};
 use crate::shared::Counters;
 use crate::types::{Place, TypeConfig, Vote};
-use futures::{Stream, stream};
+use futures::{Stream, StreamExt as _, stream};
 use openraft::base::{BoxFuture, BoxStream};
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable};
 use openraft::network::RPCOption;
+use openraft::raft::StreamAppendError;
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest, TransferLeaderResponse,
     VoteRequest, VoteResponse,
@@ -17,6 +18,7 @@ use openraft::{OptionalSend, RPCTypes, RaftNetworkFactory, RaftNetworkV2};
 use sched_proto::peer::Route;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tonic::{Code, Status};
 
@@ -109,7 +111,33 @@ impl Net {
             Ok(peer.control.append(wire).await?.into_inner())
         });
         let last = request.entries.last().map(|entry| entry.id()).or(request.prev_log_id);
-        wire::append_result(reply.await?, request.prev_log_id, last).map_err(|e| error_of(&e))
+        let result = wire::append_result(reply.await?, request.prev_log_id, last).map_err(|e| error_of(&e))?;
+        self.peers.plausible(self.target, request.vote.leader_id().term, result)
+    }
+}
+
+impl Peers {
+    /// Passes on what a member answers to an append, unless it lacks what it had acknowledged to this same leader: then it is as good as gone.
+    fn plausible(
+        &self,
+        member: u64,
+        term: u64,
+        result: wire::StreamAppendResult,
+    ) -> Result<wire::StreamAppendResult, RpcError> {
+        match &result {
+            Ok(matched) => self.acked.note(member, term, *matched),
+            Err(StreamAppendError::Conflict(lacking)) if self.acked.went_backwards(member, term, *lacking) => {
+                let index = lacking.index();
+                tracing::error!(
+                    member,
+                    index,
+                    "this member has lost log entries that it had acknowledged: its folder was restored or copied; replace the node"
+                );
+                return Err(unreachable(format!("its log went backwards, it lacks entry {index}")));
+            }
+            Err(_) => {}
+        }
+        Ok(result)
     }
 }
 
@@ -157,8 +185,16 @@ impl RaftNetworkV2<TypeConfig> for Net {
             if !self.heartbeat {
                 let (peer, route) = self.reach()?;
                 let limit = |limit| self.timeout(RPCTypes::AppendEntries, limit);
-                let exchange = append::exchange(peer.log, route, input, limit);
-                let replies: BoxStream<'s, _> = Box::pin(exchange.await?);
+                // All of one stream are of one leader.
+                let term = Arc::new(AtomicU64::new(0));
+                let seen = term.clone();
+                let input = input.inspect(move |request: &AppendEntriesRequest<TypeConfig>| {
+                    seen.store(request.vote.leader_id().term, Ordering::Relaxed);
+                });
+                let exchange = append::exchange(peer.log, route, input, limit).await?;
+                let (peers, target) = (self.peers.clone(), self.target);
+                let replies = exchange.map(move |reply| peers.plausible(target, term.load(Ordering::Relaxed), reply?));
+                let replies: BoxStream<'s, _> = Box::pin(replies);
                 return Ok(replies);
             }
             let limit = option.hard_ttl();

@@ -1,5 +1,6 @@
 //! How nodes of one cluster talk: the wire's types, connections to peers, and the service for them.
 
+mod acked;
 pub(crate) mod append;
 pub(crate) mod client;
 pub(crate) mod peers;

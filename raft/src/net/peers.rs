@@ -1,6 +1,7 @@
 //! Connections to the other members, dialled by name when first used and again whenever they broke.
 
 use super::MESSAGE_BYTES_MAX;
+use super::acked::Acked;
 use crate::transport::{Channel, Dialer, Error};
 use crate::types::Place;
 use sched_proto::peer::Route;
@@ -29,6 +30,8 @@ pub(crate) struct Peers {
     cluster: OnceLock<[u8; 16]>,
     dialer: Dialer,
     peers: Mutex<BTreeMap<u64, Peer>>,
+    /// What the members have acknowledged to this node as leader.
+    pub(crate) acked: Acked,
 }
 
 impl Peers {
@@ -44,6 +47,7 @@ impl Peers {
             cluster: known,
             dialer,
             peers: Mutex::new(BTreeMap::new()),
+            acked: Acked::default(),
         })
     }
 

@@ -191,3 +191,60 @@ async fn an_entry_that_cannot_be_applied_stops_the_node_and_says_what_to_do() {
     drop(replica);
     cluster.stop_all().await;
 }
+
+/// A follower whose folder is put back as it was before is taken for gone; the leader goes on, with the others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_went_backwards_takes_nobody_with_it() {
+    let mut cluster = Cluster::formed(3, |_| {}).await;
+    let leader = cluster.leader().await;
+    let follower = cluster.follower(leader);
+    submit_one(cluster.nodes[leader].replica()).await.unwrap();
+    cluster.stop(follower).await;
+    let backup = tempfile::tempdir().unwrap();
+    copy(cluster.nodes[follower].dir.path(), backup.path());
+    let replica = cluster.start(follower).await;
+    for _ in 0..20 {
+        submit_one(cluster.nodes[leader].replica()).await.unwrap();
+    }
+    let applied = cluster.nodes[leader].replica().metrics().applied_index;
+    wait_applied(&replica, applied).await;
+    drop(replica);
+    cluster.stop(follower).await;
+    std::fs::remove_dir_all(cluster.nodes[follower].dir.path()).unwrap();
+    copy(backup.path(), cluster.nodes[follower].dir.path());
+    drop(cluster.start(follower).await);
+    let before = cluster.nodes[leader].replica().metrics().term;
+    for _ in 0..20 {
+        submit_one(cluster.nodes[leader].replica()).await.unwrap();
+    }
+    let reached = |cluster: &Cluster| {
+        let members = cluster.nodes[leader].replica().members();
+        members.iter().filter(|member| member.reachable == Some(true)).count()
+    };
+    within("the leader to take it for gone", async {
+        while reached(&cluster) != 2 {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    submit_one(cluster.nodes[leader].replica()).await.unwrap();
+    assert_eq!(
+        cluster.nodes[leader].replica().metrics().term,
+        before,
+        "nobody else had to lead"
+    );
+    assert!(cluster.nodes[leader].fatal.borrow().is_empty());
+    cluster.stop_all().await;
+}
+
+fn copy(from: &std::path::Path, to: &std::path::Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let (path, name) = entry.map(|entry| (entry.path(), entry.file_name())).unwrap();
+        if path.is_dir() {
+            copy(&path, &to.join(name));
+        } else {
+            std::fs::copy(&path, to.join(name)).unwrap();
+        }
+    }
+}
