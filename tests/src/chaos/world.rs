@@ -24,6 +24,8 @@ pub(super) const CLIENT_PORT: u16 = 7400;
 pub(super) const PEER_PORT: u16 = 7500;
 /// Everything that is due has ended so long after the load did, or it never will: the checker says what did not.
 const SETTLE_LIMIT: Duration = Duration::from_secs(30);
+/// For all pages of one node.
+const READ_LIMIT: Duration = Duration::from_secs(60);
 /// Nothing is done to the cluster in the last part of a run: what was due is to be seen to come to its end, under load.
 const QUIET: Duration = Duration::from_secs(12);
 
@@ -264,7 +266,12 @@ impl World {
         let mut nodes = Vec::new();
         for node in self.cluster.nodes.iter_mut().filter(|node| node.runs()) {
             node.still_runs()?;
-            replicas.push(read::replica(node, &self.clock).await?);
+            let node = &*node;
+            // On a busy machine an election may come between.
+            let read = eventually("the tables of a node", READ_LIMIT, async || {
+                read::replica(node, &self.clock).await
+            });
+            replicas.push(read.await?);
             nodes.push(node.name.clone());
         }
         self.measured

@@ -57,7 +57,7 @@ fn clocks_jump() {
 
 #[test]
 fn disks_are_low_or_full_or_fail() {
-    mix("disk", 60);
+    mix("disk", 75);
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! Bits turned over and files cut short in the folder of one node that does not run.
 //!
-//! The folder is put back as it was before the damage, which is what it was when the node died: nothing that it had promised is forgotten.
+//! One that stopped before it spoke to anybody gets its folder back as it was when it died: nothing that it had promised is forgotten.
+//! One that did speak has promised more since; it is replaced by a new node, as it says itself.
 
+use super::members;
 use crate::chaos::net::output;
 use crate::chaos::world::World;
 use crate::chaos::{read, watch};
@@ -15,7 +17,9 @@ use std::time::Duration;
 /// A node that starts on a damaged folder has stopped, or serves, within this.
 const DECIDED: Duration = Duration::from_secs(20);
 /// What must be said of how to replace a node; one of these.
-const ADVICE: [&str; 4] = ["empty", "new member", "rejoin", "restore"];
+const ADVICE: [&str; 5] = ["empty", "new member", "rejoin", "restore", "remove this group's"];
+/// In the log of a node that serves its peers.
+const SPOKE: &str = "  peers    ";
 /// Damages of one node in a row: what costs time is to have it back.
 const IN_A_ROW: usize = 4;
 
@@ -23,17 +27,19 @@ const IN_A_ROW: usize = 4;
 pub(super) async fn one(world: &mut World) -> Result<()> {
     let node = world.cluster.follower().await?;
     let leader = world.cluster.leader().await?;
+    let id = members::id(world, node).await?;
     let (kill, _) = world.kill(&[node], leader).await?;
     let data = world.cluster.nodes[node].data.clone();
     let kept = data.with_extension("kept");
     copy(&data, &kept)?;
+    let mut spoke = false;
     for _ in 0..IN_A_ROW {
+        let log_from = world.cluster.nodes[node].log()?.len();
         let fault = world.begin(FaultKind::Damage, world.names(&[node]));
         let (path, what) = damage(world, &data)?;
         let detail = format!("{}: {what}", path.strip_prefix(&data)?.display());
         world.seen(fault, EvidenceKind::BytesChanged, detail.clone());
-        let end = decided(world, node).await;
-        match end {
+        match decided(world, node, log_from).await {
             Ok(end) => *world.measured.damages.entry(end).or_default() += 1,
             Err(error) => {
                 *world.measured.damages.entry("WRONG").or_default() += 1;
@@ -43,12 +49,24 @@ pub(super) async fn one(world: &mut World) -> Result<()> {
         if world.cluster.nodes[node].runs() {
             world.cluster.kill9(node).await?;
         }
+        world.healed(fault);
+        spoke = world.cluster.nodes[node].log()?[log_from..].contains(SPOKE);
+        if spoke {
+            break;
+        }
         std::fs::remove_dir_all(&data).context("the damaged folder")?;
         copy(&kept, &data)?;
-        world.healed(fault);
     }
     std::fs::remove_dir_all(&kept)?;
-    world.restart(kill, &[node]).await
+    if !spoke {
+        return world.restart(kill, &[node]).await;
+    }
+    let all: Vec<usize> = (0..world.cluster.nodes.len()).collect();
+    members::empty(world, node, &all)?;
+    members::replace(world, id, node).await?;
+    world.cluster.ready().await?;
+    world.healed(kill);
+    Ok(())
 }
 
 fn copy(from: &Path, to: &Path) -> Result<()> {
@@ -104,8 +122,7 @@ fn walk(folder: &Path, found: &mut Vec<(PathBuf, u64)>) -> Result<()> {
 }
 
 /// Starts the node and returns what it did: it stopped and said why, or it serves what the others have.
-async fn decided(world: &mut World, node: usize) -> Result<&'static str> {
-    let log_from = world.cluster.nodes[node].log()?.len();
+async fn decided(world: &mut World, node: usize, log_from: usize) -> Result<&'static str> {
     world.cluster.start(node)?;
     let served = eventually("the node stops or serves", DECIDED, async || {
         if world.cluster.nodes[node].still_runs().is_err() {

@@ -22,8 +22,8 @@ const FILL_LIMIT: Duration = Duration::from_secs(120);
 pub(super) async fn trouble(world: &mut World) -> Result<()> {
     match world.turn() % 3 {
         0 => low(world).await,
-        1 => full(world).await,
-        _ => sync_fails(world).await,
+        1 => sync_fails(world).await,
+        _ => full(world).await,
     }
 }
 
