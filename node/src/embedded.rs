@@ -12,8 +12,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// The program of the guard that outlives this process: this same one.
-const GUARD: &str = "/proc/self/exe";
+/// The program of supervisors, which outlive this process: this same one.
+const SUPERVISOR: &str = "/proc/self/exe";
 
 /// The node's own worker.
 pub(crate) struct Embedded {
@@ -35,7 +35,8 @@ impl Embedded {
             clock: WorkerClock::new(clock::boot, clock::wall),
             output: OutputLimits::default(),
             grace: GRACE_DEFAULT,
-            guard: Some(GUARD.into()),
+            supervisor: Some(SUPERVISOR.into()),
+            containment: shared.config.containment,
             mail: shared.mail_options(),
         })?;
         let leader = tokio::spawn(follow_leader(shared.clone(), tx));

@@ -5,7 +5,7 @@ use clap::{Parser, Subcommand};
 use schednode::config::{self, Config, ConfigError, LogFormat, Settings};
 use schednode::inspect;
 use schednode::node::{Listeners, Node, StartError};
-use schednode::worker::guard;
+use schednode::worker::supervisor;
 use std::io::IsTerminal;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -97,9 +97,12 @@ impl From<StartError> for Failure {
 }
 
 fn main() -> ExitCode {
-    // The worker starts this program a second time, to end what it runs should this process be killed.
-    if std::env::args_os().nth(1).is_some_and(|arg| arg == guard::GUARD_ARG) {
-        return guard::main();
+    // The worker starts this program once more for each process of a run, to supervise it.
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|arg| arg == supervisor::SUPERVISOR_ARG)
+    {
+        return supervisor::main(std::env::args_os().skip(2));
     }
     // Before anything opens a connection: there is one provider in the process, and it is this one.
     if rustls::crypto::ring::default_provider().install_default().is_err() {

@@ -135,9 +135,9 @@ fn nothing_is_left_for_later() {
 #[test]
 fn nothing_sleeps_on_a_thread() {
     let rule = "wait for an event, or with tokio's timer for a point in time";
-    // The guard of a task's process group is a process of its own with nothing else to do.
+    // The supervisor of a run's processes is a process of its own with nothing else to do.
     banned(rule, &[concat!("thread::", "sleep")], |path| {
-        path != "node/src/worker/guard.rs"
+        !path.starts_with("node/src/worker/supervisor/")
     });
     // A test that sleeps for a duration is slow when it is right and fails when the machine is slow.
     banned(

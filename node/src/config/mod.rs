@@ -10,6 +10,7 @@ pub use print::{to_json, to_toml, unknown_variables};
 pub use settings::Settings;
 
 use crate::worker::executors::SmtpTls;
+use crate::worker::supervisor::Containment;
 use sched_core::limits::{LABELS_MAX, NAME_BYTES_MAX, WORKER_SLOTS_MAX};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -103,6 +104,8 @@ pub struct Config {
     /// See [`Settings::labels`].
     #[serde(serialize_with = "print::labels")]
     pub labels: BTreeMap<String, String>,
+    /// See [`Settings::containment`].
+    pub containment: Containment,
     /// See [`Settings::heartbeat_ms`].
     pub heartbeat_ms: u64,
     /// See [`Settings::election_timeout_ms_min`].
@@ -204,6 +207,7 @@ impl Config {
             insecure,
             slots: at_most("slots", settings.slots.unwrap_or(SLOTS_DEFAULT), WORKER_SLOTS_MAX)?,
             labels: labels(settings.labels.unwrap_or_default())?,
+            containment: settings.containment.unwrap_or_default(),
             heartbeat_ms: settings.heartbeat_ms.unwrap_or(sched_raft::HEARTBEAT_MS_DEFAULT),
             election_timeout_ms_min: settings
                 .election_timeout_ms_min

@@ -1,6 +1,7 @@
 //! Every setting, once: its flag, its environment variable, its key in the file, and its documentation.
 
 use crate::worker::executors::SmtpTls;
+use crate::worker::supervisor::Containment;
 use serde::Deserialize;
 use std::path::PathBuf;
 
@@ -61,6 +62,11 @@ pub struct Settings {
     /// Labels of the worker, `key=value`, for tasks to select by.
     #[arg(long, env = "SCHED_LABELS", value_name = "KEY=VALUE,…", value_delimiter = ',')]
     pub labels: Option<Vec<String>>,
+
+    /// How the processes of a run are held together, so that none outlives it: `auto` takes what there is of `cgroup2`, `cgroup1` (the
+    /// freezer) and, where no cgroup can be written, `subreaper` (their supervisor alone).
+    #[arg(long, env = "SCHED_CONTAINMENT", value_name = "HOW")]
+    pub containment: Option<Containment>,
 
     /// A leader gives a sign of life this often, in milliseconds.
     #[arg(long, env = "SCHED_HEARTBEAT_MS", value_name = "MS")]
@@ -140,6 +146,7 @@ impl Settings {
             insecure: self.insecure.or(less.insecure),
             slots: self.slots.or(less.slots),
             labels: self.labels.or(less.labels),
+            containment: self.containment.or(less.containment),
             heartbeat_ms: self.heartbeat_ms.or(less.heartbeat_ms),
             election_timeout_ms_min: self.election_timeout_ms_min.or(less.election_timeout_ms_min),
             election_timeout_ms_max: self.election_timeout_ms_max.or(less.election_timeout_ms_max),

@@ -55,7 +55,7 @@ impl Runner {
     async fn execute(&self, job: &Job, stopper: &Stopper, started_at: Timestamp) -> Finished {
         let mut output = OutputWriter::new(&self.output, job.run, job.attempt_number);
         let outcome = self.bounded(job, stopper, &mut output).await;
-        let (verdict, reason) = judge(outcome.verdict, stopper.cause());
+        let (verdict, reason) = judge(outcome.verdict, stopper.cause().or(outcome.cause));
         let output_tail = output.finish().await;
         let ended_at = self.clock.wall();
         // An executor's reason may quote what others said, at any length.

@@ -91,6 +91,11 @@ impl Contact {
         self.last = None;
     }
 
+    /// Returns when the last acknowledged sign of life was sent, and the length of the lease; nothing without a session.
+    pub(crate) fn lease(&self) -> Option<(Duration, Duration)> {
+        Some((self.last?, self.lease))
+    }
+
     /// Returns what may still be done.
     pub(crate) fn phase(&self, now: Duration) -> Phase {
         let Some(last) = self.last else { return Phase::GivenUp };

@@ -18,7 +18,6 @@ mod agent;
 mod attempt;
 mod contact;
 pub mod executors;
-pub mod guard;
 mod held;
 mod link;
 mod orphans;
@@ -28,6 +27,7 @@ pub mod output;
 mod settled;
 pub mod stop;
 mod stream;
+pub mod supervisor;
 pub mod wire;
 
 #[cfg(test)]
@@ -36,7 +36,6 @@ mod tests;
 use agent::{Agent, Identity};
 use attempt::Runner;
 use executors::{CommandExecutor, Executors, HttpExecutor, MailExecutor, MailOptions, SampleExecutor, Surroundings};
-use guard::Guard;
 use link::{Dial, Grpc};
 use orphans::Orphans;
 use output::{OutputLimits, OutputStore};
@@ -48,6 +47,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use supervisor::{Containment, NotHeld, Supervision};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
@@ -111,9 +111,11 @@ pub struct WorkerOptions {
     pub output: OutputLimits,
     /// Between asking an attempt to end and killing it.
     pub grace: Duration,
-    /// The program that, given [`guard::GUARD_ARG`], kills what runs when this process dies: `/proc/self/exe`. Without one, processes
-    /// outlive a worker that is killed.
-    pub guard: Option<PathBuf>,
+    /// The program that, given [`supervisor::SUPERVISOR_ARG`], supervises a process: `/proc/self/exe`. Without one, processes outlive a
+    /// worker that is killed or stopped, and what leaves its group outlives its run.
+    pub supervisor: Option<PathBuf>,
+    /// How supervisors hold the processes of a run.
+    pub containment: Containment,
     /// What mails are sent with.
     pub mail: MailOptions,
 }
@@ -132,6 +134,9 @@ pub enum WorkerError {
     /// The number of slots is out of range.
     #[error("{0} slots; a worker has 1 to {WORKER_SLOTS_MAX}")]
     Slots(u32),
+    /// Processes cannot be held as asked.
+    #[error(transparent)]
+    NotHeld(#[from] NotHeld),
 }
 
 /// What a worker is doing, for status pages and metrics.
@@ -181,7 +186,8 @@ fn start(options: WorkerOptions, dial: Arc<dyn Dial>) -> Result<WorkerHandle, Wo
         clock,
         output,
         grace,
-        guard,
+        supervisor,
+        containment,
         mail,
     } = options;
     if !(1..=WORKER_SLOTS_MAX).contains(&slots) {
@@ -197,8 +203,11 @@ fn start(options: WorkerOptions, dial: Arc<dyn Dial>) -> Result<WorkerHandle, Wo
         dir: output_dir,
         source,
     })?;
+    let supervision = supervisor
+        .map(|program| Supervision::new(program, &dir, grace, containment))
+        .transpose()?;
     let executors = Executors {
-        command: CommandExecutor::new(Surroundings::from_environment(work_dir), guard.map(Guard::start)),
+        command: CommandExecutor::new(Surroundings::from_environment(work_dir), supervision.clone()),
         http: HttpExecutor::new(clock.clone()),
         sample: SampleExecutor,
         mail: MailExecutor::new(mail, clock.clone()),
@@ -221,8 +230,14 @@ fn start(options: WorkerOptions, dial: Arc<dyn Dial>) -> Result<WorkerHandle, Wo
         slots,
         ..WorkerStatus::default()
     });
-    let agent = Agent::new(identity, runner, dial, leader, left, status);
-    let task = tokio::spawn(agent.run());
+    let agent = Agent::new(identity, runner, dial, leader, left, status, supervision.clone());
+    let task = tokio::spawn(async move {
+        // Before anybody hears of this worker: what it would say of its former runs must be true.
+        if let Some(supervision) = supervision {
+            supervision.former_life_over().await;
+        }
+        agent.run().await;
+    });
     Ok(WorkerHandle {
         leave,
         status: watched,

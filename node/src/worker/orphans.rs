@@ -4,9 +4,9 @@
 //! asks for its status. A process that is ours is asked by its own attempt within seconds; what is still there at two looks in a
 //! row, far enough apart, is nobody's.
 
+use super::supervisor::{Stat, processes};
 use rustix::process::{Pid, WaitOptions, getpid, waitpid};
 use std::collections::BTreeSet;
-use std::fs;
 use std::io;
 use std::path::Path;
 use std::time::Duration;
@@ -75,36 +75,14 @@ async fn keep_collecting(mut child_ended: Signal) {
 
 /// Returns the children of `parent` that have ended and were not asked for their status.
 fn ended_children(proc: &Path, parent: Pid) -> io::Result<BTreeSet<i32>> {
-    let mut ended = BTreeSet::new();
-    for entry in fs::read_dir(proc)? {
-        let entry = entry?;
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
-            continue;
-        };
-        // A process may be gone since it was listed.
-        let Ok(stat) = fs::read(entry.path().join("stat")) else {
-            continue;
-        };
-        if is_ended_child(&stat, parent) {
-            ended.insert(pid);
-        }
-    }
-    Ok(ended)
-}
-
-/// Reads `pid (name) state parent …`. The name may contain anything, so the last parenthesis counts.
-fn is_ended_child(stat: &[u8], parent: Pid) -> bool {
-    let stat = String::from_utf8_lossy(stat);
-    let Some((_, rest)) = stat.rsplit_once(')') else {
-        return false;
-    };
-    let mut fields = rest.split_ascii_whitespace();
-    fields.next() == Some("Z") && fields.next().and_then(|field| field.parse().ok()) == Some(parent.as_raw_pid())
+    let ended = |stat: &Stat| stat.ended && stat.parent == parent.as_raw_pid();
+    Ok(processes(proc)?.filter(ended).map(|stat| stat.pid).collect())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn only_ended_children_of_ours_are_seen() {

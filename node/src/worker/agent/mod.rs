@@ -9,6 +9,7 @@ use super::held::{Held, Step};
 use super::link::Dial;
 use super::outbox::Outbox;
 use super::stream::{Stream, StreamEvent};
+use super::supervisor::{Lease, Supervision};
 use super::{WorkerClock, WorkerStatus};
 use sched_core::{NodeId, SessionId, Token};
 use sched_proto::worker as pb;
@@ -58,6 +59,7 @@ pub(super) struct Agent {
     timers: Timers,
     session: Option<SessionId>,
     started: u64,
+    supervision: Option<Supervision>,
 }
 
 /// What wakes the agent.
@@ -81,6 +83,7 @@ impl Agent {
         leader: watch::Receiver<Option<String>>,
         leave: mpsc::Receiver<Duration>,
         status: watch::Sender<WorkerStatus>,
+        supervision: Option<Supervision>,
     ) -> Self {
         Self {
             held: Held::new(identity.slots),
@@ -103,6 +106,7 @@ impl Agent {
             timers: Timers::default(),
             session: None,
             started: 0,
+            supervision,
         }
     }
 
@@ -110,6 +114,7 @@ impl Agent {
     pub(super) async fn run(mut self) {
         loop {
             self.on_time();
+            self.extend_lease();
             self.start_waiting();
             self.flush();
             self.publish(false);
@@ -156,6 +161,13 @@ impl Agent {
             patience = self.leave.recv() => patience.map_or(Event::Abandoned, Event::Leave),
             () = room => Event::Again,
             () = sleep_until(wake_at) => Event::Again,
+        }
+    }
+
+    /// Tells the supervisors what the last acknowledged sign of life is worth. They act by themselves when nothing newer comes.
+    fn extend_lease(&self) {
+        if let (Some(supervision), Some((since, length))) = (&self.supervision, self.contact.lease()) {
+            supervision.extend(Lease { since, length });
         }
     }
 

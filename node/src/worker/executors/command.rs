@@ -1,12 +1,12 @@
 //! `command`: a process, its user and limits, its input and output, and its whole group killed when it is over.
 
-use super::process::Process;
+use super::process::{Grouped, Process};
 use super::user::{self, User};
 use super::{Executor, Outcome};
-use crate::worker::guard::Guard;
 use crate::worker::os;
 use crate::worker::output::OutputWriter;
-use crate::worker::stop::{StopSignal, Urgency};
+use crate::worker::stop::{Cause, StopSignal, Urgency};
+use crate::worker::supervisor::{Birth, End, Overruled, Supervision};
 use crate::worker::wire::Job;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -16,12 +16,12 @@ use std::ffi::OsString;
 use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe;
-use tokio::process::{ChildStdin, Command};
+use tokio::process::Command;
 use tokio::time::timeout;
 
 /// `EX_TEMPFAIL`: the process asks to be run again later.
@@ -64,14 +64,17 @@ impl Surroundings {
 /// Starts processes.
 pub struct CommandExecutor {
     surroundings: Surroundings,
-    /// Kills what runs when the daemon dies.
-    guard: Option<Guard>,
+    /// Holds what runs, whatever becomes of the daemon.
+    supervision: Option<Supervision>,
 }
 
 impl CommandExecutor {
-    /// Returns an executor whose processes, with a guard, do not outlive the daemon.
-    pub fn new(surroundings: Surroundings, guard: Option<Guard>) -> Self {
-        Self { surroundings, guard }
+    /// Returns an executor whose processes, with supervision, do not outlive the daemon, their lease or their time limit.
+    pub fn new(surroundings: Surroundings, supervision: Option<Supervision>) -> Self {
+        Self {
+            surroundings,
+            supervision,
+        }
     }
 
     async fn run(&self, job: &Job, stop: &mut StopSignal, output: &mut OutputWriter) -> Outcome {
@@ -98,21 +101,22 @@ impl CommandExecutor {
                 dir.display()
             ));
         }
-        let (mut process, pipe) = match self.start(job, &dir, user.as_ref()) {
+        let program = argv.first().map_or("", String::as_str);
+        let (mut process, pipe, input) = match self.start(job, dir, user.as_ref()) {
             Ok(started) => started,
-            Err(e) => return not_started(argv.first().map_or("", String::as_str), &e),
+            Err(e) => return not_started(program, &e),
         };
-        // Dropped last, when nothing of the group is left.
-        let _guarded = self.guard.as_ref().map(|guard| guard.watch(process.group()));
-        let feed = feed(process.take_stdin(), stdin);
-        let told = attend(&mut process, pipe, feed, stop, output).await;
+        let told = attend(&mut process, pipe, feed(input, stdin), stop, output).await;
         match process.reap().await {
-            Ok(status) if told => Outcome {
-                verdict: None,
-                exit_code: Some(code_of(status)),
-            },
-            Ok(status) => judge(status, success_codes, limits),
-            Err(e) => Outcome::failure(format!("the exit code is not known: {e}")),
+            (End::NotStarted(e), _) => not_started(program, &e),
+            (End::Unknown, _) => {
+                Outcome::failure("the exit code is not known: the supervisor of the process was killed, and it with it")
+            }
+            (End::Exited(status), _) if told => Outcome::stopped().with_code(code_of(status)),
+            (End::Exited(status), Some(overruled)) => {
+                Outcome::ended_for(cause(overruled, job.time_limit)).with_code(code_of(status))
+            }
+            (End::Exited(status), None) => judge(status, success_codes, limits),
         }
     }
 
@@ -124,51 +128,82 @@ impl CommandExecutor {
         }
     }
 
-    /// Starts the process, and returns the pipe that its output and its errors share, so that their order is kept.
-    fn start(&self, job: &Job, dir: &Path, user: Option<&User>) -> io::Result<(Process, pipe::Receiver)> {
+    /// Starts the process, and returns the pipe that its output and its errors share, so that their order is kept, and the one for its
+    /// input.
+    fn start(
+        &self,
+        job: &Job,
+        dir: PathBuf,
+        user: Option<&User>,
+    ) -> io::Result<(Process, pipe::Receiver, Option<pipe::Sender>)> {
         let Action::Command {
-            argv,
-            env,
-            stdin,
-            limits,
-            ..
+            argv, stdin, limits, ..
         } = &job.action
         else {
             return Err(io::Error::new(ErrorKind::InvalidInput, "not a command"));
         };
-        let [program, args @ ..] = argv.as_slice() else {
+        if argv.is_empty() {
             return Err(io::Error::new(ErrorKind::InvalidInput, "no program is named"));
-        };
-        let (reader, writer) = io::pipe()?;
-        let mut command = Command::new(program);
-        command.args(args).current_dir(dir).env_clear();
-        command
-            .env("PATH", &self.surroundings.path)
-            .env("HOME", &self.surroundings.home);
-        if let Some(user) = user {
-            // Without other groups: the standard library leaves those of root behind.
-            command.uid(user.uid).gid(user.gid);
-            command
-                .env("HOME", &user.home)
-                .env("USER", &user.name)
-                .env("LOGNAME", &user.name);
         }
-        command
-            .env("LANG", &self.surroundings.lang)
-            .envs(env)
-            .envs(identity(job));
-        os::limit(&mut command, *limits);
-        command.stdin(if stdin.is_empty() {
-            Stdio::null()
+        let (reader, writer) = io::pipe()?;
+        let (input, theirs) = if stdin.is_empty() {
+            (None, Stdio::null())
         } else {
-            Stdio::piped()
-        });
-        command.stdout(writer.try_clone()?).stderr(writer);
-        let process = Process::spawn(&mut command)?;
-        // It holds the writing end; the reading end would never see the end of the output.
-        drop(command);
-        Ok((process, pipe::Receiver::from_owned_fd(OwnedFd::from(reader))?))
+            let (theirs, ours) = io::pipe()?;
+            (Some(pipe::Sender::from_owned_fd(ours.into())?), Stdio::from(theirs))
+        };
+        let env = self.environment(job, user);
+        let birth = Birth {
+            argv: argv.clone(),
+            env,
+            dir,
+            user: user.map(|user| (user.uid, user.gid)),
+            limits: *limits,
+            stdin: theirs,
+            output: writer,
+        };
+        let process = match &self.supervision {
+            Some(supervision) => Process::Supervised(supervision.start(job, birth)?),
+            None => Process::Grouped(grouped(birth)?),
+        };
+        Ok((process, pipe::Receiver::from_owned_fd(OwnedFd::from(reader))?, input))
     }
+
+    /// The task's own stands above the worker's, and what says which run it is above both.
+    fn environment(&self, job: &Job, user: Option<&User>) -> Vec<(OsString, OsString)> {
+        let Action::Command { env, .. } = &job.action else {
+            return Vec::new();
+        };
+        let Surroundings { path, home, lang, .. } = &self.surroundings;
+        let mut all: Vec<(OsString, OsString)> = vec![("PATH".into(), path.clone()), ("LANG".into(), lang.clone())];
+        match user {
+            Some(user) => {
+                all.push(("HOME".into(), user.home.clone().into()));
+                all.push(("USER".into(), user.name.clone().into()));
+                all.push(("LOGNAME".into(), user.name.clone().into()));
+            }
+            None => all.push(("HOME".into(), home.clone())),
+        }
+        let owned = |(name, value): (String, String)| (name.into(), value.into());
+        all.extend(env.clone().into_iter().map(owned));
+        all.extend(identity(job).into_iter().map(owned));
+        all
+    }
+}
+
+/// Starts a process without a supervisor.
+fn grouped(birth: Birth) -> io::Result<Grouped> {
+    let errors = birth.output.try_clone()?;
+    let (program, args) = birth.argv.split_first().ok_or(ErrorKind::InvalidInput)?;
+    let mut command = Command::new(program);
+    command.args(args).current_dir(birth.dir).env_clear().envs(birth.env);
+    if let Some((uid, gid)) = birth.user {
+        // Without other groups: the standard library leaves those of root behind.
+        command.uid(uid).gid(gid);
+    }
+    command.stdin(birth.stdin).stdout(birth.output).stderr(errors);
+    os::at_birth(command.as_std_mut(), os::Birth::limited(birth.limits));
+    Grouped::spawn(&mut command)
 }
 
 impl Executor for CommandExecutor {
@@ -221,15 +256,19 @@ async fn attend(
             () = process.ended() => break,
             () = stop.reached(next), if told < Urgency::Kill => {
                 told = stop.urgency();
-                process.signal(if told == Urgency::Kill { Signal::KILL } else { Signal::TERM });
+                if told == Urgency::Kill {
+                    process.kill();
+                } else {
+                    process.terminate();
+                }
             }
             () = &mut pump, if open => open = false,
             () = &mut feed, if feeding => feeding = false,
         }
     }
-    // Others may hold the pipe. Those in the group get a moment and are killed; one that left the group is not waited for.
+    // Others may hold the pipe: they get a moment and are killed.
     if open && timeout(LAST_WORDS, &mut pump).await.is_err() {
-        process.signal(Signal::KILL);
+        process.kill();
         let _ = timeout(LAST_WORDS, &mut pump).await;
     }
     told > Urgency::None
@@ -255,9 +294,16 @@ async fn pump(mut pipe: pipe::Receiver, output: &mut OutputWriter) {
 }
 
 /// Writes the input. A process that does not read it, or not to its end, does nothing wrong.
-async fn feed(stdin: Option<ChildStdin>, bytes: &[u8]) {
+async fn feed(stdin: Option<pipe::Sender>, bytes: &[u8]) {
     if let Some(mut stdin) = stdin {
         let _ = stdin.write_all(bytes).await;
+    }
+}
+
+fn cause(overruled: Overruled, time_limit: Option<Duration>) -> Cause {
+    match overruled {
+        Overruled::Contact => Cause::ContactLost,
+        Overruled::TimeLimit => Cause::TimeLimit(time_limit.unwrap_or_default()),
     }
 }
 

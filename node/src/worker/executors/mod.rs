@@ -15,7 +15,7 @@ pub(crate) use mail::{certificates, message_id};
 pub use sample::SampleExecutor;
 
 use super::output::OutputWriter;
-use super::stop::StopSignal;
+use super::stop::{Cause, StopSignal};
 use super::wire::Job;
 use futures::future::BoxFuture;
 use sched_core::run::Verdict;
@@ -29,6 +29,8 @@ pub struct Outcome {
     pub verdict: Option<Verdict>,
     /// Exit code of a command, status of an HTTP exchange, answer of a mail relay.
     pub exit_code: Option<i32>,
+    /// Why it was ended, when not the agent did it.
+    pub cause: Option<Cause>,
 }
 
 impl Outcome {
@@ -37,6 +39,7 @@ impl Outcome {
         Self {
             verdict: Some(Verdict::Success),
             exit_code: None,
+            cause: None,
         }
     }
 
@@ -45,6 +48,7 @@ impl Outcome {
         Self {
             verdict: Some(Verdict::Failure { reason: reason.into() }),
             exit_code: None,
+            cause: None,
         }
     }
 
@@ -56,6 +60,7 @@ impl Outcome {
                 reason: reason.into(),
             }),
             exit_code: None,
+            cause: None,
         }
     }
 
@@ -64,6 +69,15 @@ impl Outcome {
         Self {
             verdict: None,
             exit_code: None,
+            cause: None,
+        }
+    }
+
+    /// It was ended by somebody else than the agent.
+    pub fn ended_for(cause: Cause) -> Self {
+        Self {
+            cause: Some(cause),
+            ..Self::stopped()
         }
     }
 

@@ -1,18 +1,64 @@
-//! One process with its group: started, signalled, waited for, and nothing left behind.
+//! One process with what it starts: signalled, waited for, and nothing left behind.
+//!
+//! In production it has a supervisor, see [`supervisor`](crate::worker::supervisor). Without one it leads a group of its own, and what leaves
+//! that group gets away.
 
+use crate::worker::supervisor::{End, Overruled, Supervised};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::process::ExitStatus;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::process::{Child, ChildStdin, Command};
+use tokio::process::{Child, Command};
+
+/// A running process.
+pub(super) enum Process {
+    /// Under a supervisor.
+    Supervised(Supervised),
+    /// With its group alone.
+    Grouped(Grouped),
+}
+
+impl Process {
+    /// Waits until the process has ended. Forgetting the wait loses nothing.
+    pub(super) async fn ended(&mut self) {
+        match self {
+            Process::Supervised(process) => process.ended().await,
+            Process::Grouped(process) => process.ended().await,
+        }
+    }
+
+    /// Asks all its processes to end.
+    pub(super) fn terminate(&self) {
+        match self {
+            Process::Supervised(process) => process.terminate(),
+            Process::Grouped(process) => process.signal(Signal::TERM),
+        }
+    }
+
+    /// Kills all its processes.
+    pub(super) fn kill(&self) {
+        match self {
+            Process::Supervised(process) => process.kill(),
+            Process::Grouped(process) => process.signal(Signal::KILL),
+        }
+    }
+
+    /// Kills what is left, and returns how the process ended and whether its supervisor did not wait for an order.
+    pub(super) async fn reap(self) -> (End, Option<Overruled>) {
+        match self {
+            Process::Supervised(process) => process.reap().await,
+            Process::Grouped(process) => (process.reap().await.map_or(End::Unknown, End::Exited), None),
+        }
+    }
+}
 
 /// A running process that leads its own group.
 ///
 /// The group's number is the process's own. While the process has not been *reaped*, no other group can get that number, so signals are
 /// sent only before: the end is seen through a pidfd, which reaps nothing; then the group is killed; then the process is reaped.
-pub(super) struct Process {
+pub(super) struct Grouped {
     child: Child,
     group: Pid,
     /// Becomes readable when the process has ended. Absent where the kernel has none; then the end is seen by reaping.
@@ -20,7 +66,7 @@ pub(super) struct Process {
     reaped: bool,
 }
 
-impl Process {
+impl Grouped {
     /// Starts it in a group of its own.
     ///
     /// # Errors
@@ -48,18 +94,8 @@ impl Process {
         })
     }
 
-    /// Returns the number of the process and its group.
-    pub(super) fn group(&self) -> Pid {
-        self.group
-    }
-
-    /// Returns its standard input, once.
-    pub(super) fn take_stdin(&mut self) -> Option<ChildStdin> {
-        self.child.stdin.take()
-    }
-
     /// Waits until the process has ended. Forgetting the wait loses nothing.
-    pub(super) async fn ended(&mut self) {
+    async fn ended(&mut self) {
         match &self.ended {
             Some(fd) => {
                 if let Err(e) = fd.readable().await {
@@ -79,7 +115,7 @@ impl Process {
     }
 
     /// Sends a signal to the whole group. That nobody is left is no error.
-    pub(super) fn signal(&self, signal: Signal) {
+    fn signal(&self, signal: Signal) {
         if self.reaped {
             return;
         }
@@ -93,7 +129,7 @@ impl Process {
     ///
     /// # Errors
     /// Somebody else has reaped the process.
-    pub(super) async fn reap(mut self) -> io::Result<ExitStatus> {
+    async fn reap(mut self) -> io::Result<ExitStatus> {
         self.signal(Signal::KILL);
         let status = self.child.wait().await;
         self.reaped = true;
@@ -109,7 +145,7 @@ fn watch_readable(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     AsyncFd::with_interest(fd, Interest::READABLE)
 }
 
-impl Drop for Process {
+impl Drop for Grouped {
     /// On every path on which the run was given up half-way; the runtime then reaps the process.
     fn drop(&mut self) {
         self.signal(Signal::KILL);

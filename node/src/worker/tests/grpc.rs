@@ -120,7 +120,8 @@ fn worker(leader: watch::Receiver<Option<String>>) -> (WorkerHandle, TempDir) {
         clock: clock(),
         output: Default::default(),
         grace: Duration::from_secs(5),
-        guard: None,
+        supervisor: None,
+        containment: crate::worker::Containment::default(),
         mail: Default::default(),
     };
     (Worker::start(options).unwrap(), dir)

@@ -228,7 +228,8 @@ impl Play {
             clock: clock(),
             output: OutputLimits::default(),
             grace: Duration::from_secs(5),
-            guard: None,
+            supervisor: None,
+            containment: crate::worker::Containment::default(),
             mail: MailOptions::default(),
         };
         let (tx, streams) = mpsc::channel(16);

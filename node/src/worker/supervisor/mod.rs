@@ -1,0 +1,260 @@
+//! Keeps the processes of a run within their bounds, whatever becomes of the agent: one small process per run, of the same program.
+//!
+//! ```text
+//! agent  -- orders, lease -->  supervisor  -- parent, subreaper -->  the run's process  ->  its children, however they fork
+//!        <-- what happened --
+//! ```
+//!
+//! The supervisor starts the run's process and is told of every acknowledged sign of life. By itself, also when the agent is stopped or
+//! starved, it ends the tree when the lease is too old or the time limit is over; when the agent is gone, which ends their
+//! socket, it ends the tree at once. Nothing can come between the start of a process and its supervision: the supervisor is there
+//! first.
+//!
+//! Nothing leaves the tree: the supervisor is a *subreaper*, so that what double-forks becomes its own child, and it ends only when the
+//! kernel says that it has no children. Where there is a writable cgroup the tree is in one too: then even what forks faster
+//! than it is looked for dies at once, and what a killed supervisor leaves behind is still found.
+//!
+//! Each supervisor holds a shared lock on one file in the worker's folder. Whoever starts a worker on that folder again waits for the
+//! lock, and thereby for the end of everything its predecessor ran.
+
+mod cgroup;
+mod procs;
+mod run;
+mod spec;
+mod supervised;
+mod tree;
+
+pub use cgroup::Containment;
+pub(super) use procs::{Stat, processes};
+pub use run::main;
+pub(super) use supervised::{End, Overruled, Supervised};
+
+use super::wire::{Job, OnDisconnect};
+use cgroup::Cgroups;
+use spec::Spec;
+use std::ffi::OsString;
+use std::fs::{File, TryLockError};
+use std::io::{self, PipeWriter};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::UnixStream;
+use tokio::process::Command;
+use tokio::sync::watch;
+use tokio::task::spawn_blocking;
+
+/// The argument with which the daemon becomes a supervisor, instead of any other.
+pub const SUPERVISOR_ARG: &str = "supervise-process";
+/// Before each name in the supervisor's environment: the process's own environment means nothing to the supervisor, whose rights may be
+/// greater.
+const ENV_PREFIX: &str = "SCHED_CHILD_";
+/// In the worker's folder.
+const LOCK_FILE: &str = "supervisors.lock";
+/// Between two looks whether the supervisors of a former life have ended.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// They end within seconds; when not, the log says so this often.
+const STILL_THERE: Duration = Duration::from_secs(10);
+
+/// A lease as the worker counts it: from the sending of the last sign of life that was acknowledged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Lease {
+    /// Since boot.
+    pub since: Duration,
+    /// As the leader counts it.
+    pub length: Duration,
+}
+
+impl Lease {
+    /// No start from then on.
+    fn no_starts_from(self) -> Duration {
+        self.after_tenths(4)
+    }
+
+    /// What runs is asked to end.
+    fn terminate_at(self) -> Duration {
+        self.after_tenths(6)
+    }
+
+    /// What runs is killed.
+    fn kill_at(self) -> Duration {
+        self.after_tenths(8)
+    }
+
+    fn after_tenths(self, tenths: u32) -> Duration {
+        self.since + self.length * tenths / 10
+    }
+}
+
+/// Why the processes of runs cannot be held as the settings say.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct NotHeld(String);
+
+/// Starts supervisors. Clones are the same.
+#[derive(Clone, Debug)]
+pub struct Supervision(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    program: PathBuf,
+    dir: PathBuf,
+    /// Between asking a process to end and killing it.
+    grace: Duration,
+    cgroups: Option<Cgroups>,
+    lease: watch::Sender<Option<Lease>>,
+}
+
+impl Supervision {
+    /// Uses `program` for supervisors, and keeps what they need in the worker's folder, which exists.
+    ///
+    /// # Errors
+    /// The cgroups that are asked for cannot be used.
+    pub fn new(program: PathBuf, dir: &Path, grace: Duration, containment: Containment) -> Result<Self, NotHeld> {
+        let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
+        let cgroups = Cgroups::find(containment, &dir).map_err(NotHeld)?;
+        match &cgroups {
+            Some(cgroups) => tracing::info!(cgroup = %cgroups.dir().display(), "processes of runs are held by cgroups"),
+            None => tracing::info!("processes of runs are held by their supervisors alone"),
+        }
+        Ok(Self(Arc::new(Inner {
+            program,
+            dir,
+            grace,
+            cgroups,
+            lease: watch::Sender::new(None),
+        })))
+    }
+
+    /// Tells every supervisor of runs that need contact that there is a newer lease.
+    pub fn extend(&self, lease: Lease) {
+        self.0.lease.send_if_modified(|known| {
+            let newer = known.is_none_or(|known| known != lease);
+            *known = Some(lease);
+            newer
+        });
+    }
+
+    /// Waits until nothing runs any more that a former life of this worker started. Must be called before the first start, and
+    /// before anybody is told that those runs are over.
+    pub async fn former_life_over(&self) {
+        let inner = self.0.clone();
+        // Ends with the runtime at the latest: the look is short, the pauses are ours.
+        let cleared = spawn_blocking(move || {
+            if let Some(cgroups) = &inner.cgroups {
+                cgroups.clear();
+            }
+        });
+        if let Err(e) = cleared.await {
+            tracing::warn!(error = %e, "what a former life left in cgroups was not cleared");
+        }
+        let path = self.0.dir.join(LOCK_FILE);
+        let mut waited = Duration::ZERO;
+        loop {
+            match all_ended(&path) {
+                Ok(true) => return,
+                Ok(false) => {}
+                Err(e) => {
+                    tracing::warn!(path = %path.display(), error = %e, "cannot tell whether former processes have ended");
+                    return;
+                }
+            }
+            if waited.as_millis() % STILL_THERE.as_millis() == 0 {
+                tracing::info!("waiting for processes that were started before this start to end");
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+            waited += LOOK_AGAIN;
+        }
+    }
+
+    /// Starts the supervisor of a process. What the process gets comes from `command`: program, arguments, environment, user, and both ends of
+    /// its input and output; `dir` is where it begins.
+    pub(super) fn start(&self, job: &Job, birth: Birth) -> io::Result<Supervised> {
+        let inner = &*self.0;
+        let needs_contact = job.on_disconnect == OnDisconnect::Kill;
+        let lease = *inner.lease.borrow();
+        let leaf = inner.cgroups.as_ref().map(|cgroups| cgroups.leaf(&leaf_name(job)));
+        let spec = Spec {
+            argv: birth.argv,
+            dir: birth.dir,
+            user: birth.user,
+            limits: birth.limits,
+            time_limit: job.time_limit,
+            grace: inner.grace,
+            starts_by: lease.map(Lease::no_starts_from),
+            lease: lease.filter(|_| needs_contact),
+            leaf: leaf.clone(),
+            lock: inner.dir.join(LOCK_FILE),
+        };
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+        ours.set_nonblocking(true)?;
+        let mut command = Command::new(&inner.program);
+        command.arg(SUPERVISOR_ARG).args(spec.encode()).current_dir(&inner.dir);
+        command.env_clear().envs(
+            birth
+                .env
+                .into_iter()
+                .map(|(name, value)| (spec::prefixed(&name), value)),
+        );
+        // A group of its own: what a terminal sends to the worker is not for the supervisor.
+        command
+            .process_group(0)
+            .stdin(birth.stdin)
+            .stdout(birth.output)
+            .stderr(Stdio::from(std::os::fd::OwnedFd::from(theirs)));
+        let child = command.spawn()?;
+        let renewals = needs_contact.then(|| inner.lease.subscribe());
+        Ok(Supervised::new(child, UnixStream::from_std(ours)?, renewals, leaf))
+    }
+}
+
+/// What a process is born with.
+pub(super) struct Birth {
+    pub(super) argv: Vec<String>,
+    pub(super) env: Vec<(OsString, OsString)>,
+    pub(super) dir: PathBuf,
+    pub(super) user: Option<(u32, u32)>,
+    pub(super) limits: sched_core::task::ProcessLimits,
+    pub(super) stdin: Stdio,
+    /// For output and errors: their order is kept.
+    pub(super) output: PipeWriter,
+}
+
+/// Unique for all lives of a worker: a token is started once.
+fn leaf_name(job: &Job) -> String {
+    format!("{}-{}", job.token.index, job.token.position)
+}
+
+/// Whether no supervisor holds the lock.
+fn all_ended(path: &Path) -> io::Result<bool> {
+    let file = File::options().create(true).append(true).open(path)?;
+    match file.try_lock() {
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        Err(TryLockError::Error(e)) => Err(e),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::worker::contact::{Contact, Phase};
+
+    #[test]
+    fn a_supervisor_counts_a_lease_as_the_agent_does() {
+        let lease = Lease {
+            since: Duration::from_secs(100),
+            length: Duration::from_secs(10),
+        };
+        let mut contact = Contact::new();
+        contact.welcomed(lease.since, lease.length);
+        for (at, phase) in [
+            (lease.no_starts_from(), Phase::NoStarts),
+            (lease.terminate_at(), Phase::Terminate),
+            (lease.kill_at(), Phase::Kill),
+        ] {
+            assert_eq!(contact.phase(at), phase);
+            assert!(contact.phase(at - Duration::from_millis(1)) < phase);
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! Workers: what they start ends when it must, they come and go, and a drained one gets nothing new.
+
+mod escape;
+mod escapees;
