@@ -156,6 +156,8 @@ pub(crate) enum Verb {
     Cluster(ClusterVerb),
     /// Set, import, show and delete calendars: times in which tasks do not run
     Calendar(calendar::CalendarArgs),
+    /// List the workers; drain and undrain them
+    Workers(Workers),
     /// Print a completion script for a shell
     Completions(Completions),
 }
@@ -497,6 +499,35 @@ pub(crate) enum ShowWhat {
     /// Operations that were accepted and are not yet in the queue, oldest first
     #[command(after_help = "Example:\n  schedcli show spool --limit 0")]
     Spool(Paging),
+}
+
+#[derive(Args, Debug)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "Examples:\n  schedcli workers\n  schedcli workers drain agent-7 --note 'new disk'\n  schedcli workers undrain agent-7"
+)]
+pub(crate) struct Workers {
+    #[command(subcommand)]
+    pub(crate) what: Option<WorkersWhat>,
+    #[command(flatten)]
+    pub(crate) paging: Paging,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum WorkersWhat {
+    /// Give a worker no new runs, also when it comes back; what it has goes on
+    Drain {
+        /// The worker's name
+        worker: String,
+        /// For people
+        #[arg(long, value_name = "S", default_value = "", hide_default_value = true)]
+        note: String,
+    },
+    /// Give a worker runs again
+    Undrain {
+        /// The worker's name
+        worker: String,
+    },
 }
 
 #[derive(Args, Debug)]

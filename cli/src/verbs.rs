@@ -10,6 +10,7 @@ mod next;
 mod runs;
 mod tasks;
 mod update;
+mod workers;
 
 use crate::args::{Cli, ENDPOINT, ENDPOINT_VARIABLE, Global, Paging, Verb};
 use crate::build::{Builder, Origin};
@@ -93,6 +94,7 @@ async fn with_cluster(global: Global, verb: Verb) -> Result<(), CliError> {
         Verb::Nodes(_) => cluster::nodes(&cluster).await,
         Verb::Cluster(verb) => members::change(&cluster, &verb, deadline).await,
         Verb::Calendar(args) => calendar::calendar(&cluster, &args.verb).await,
+        Verb::Workers(workers) => workers::workers(&cluster, &workers).await,
         Verb::Next(_) | Verb::Completions(_) => Ok(()),
     }
 }

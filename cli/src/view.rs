@@ -594,6 +594,8 @@ mod action;
 pub(crate) mod calendar;
 mod cluster;
 mod config;
+mod workers;
 use action::action_line;
 pub(crate) use cluster::{CheckView, NodeView, SpoolView, StatusView, check, nodes, spool, status};
 pub(crate) use config::{SettingView, settings};
+pub(crate) use workers::{WorkerView, workers};

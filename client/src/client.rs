@@ -40,6 +40,8 @@ macro_rules! call {
 
 mod calendars;
 mod definitions;
+// Below the macro, which it uses.
+mod workers;
 
 impl Client {
     /// Returns a client of the cluster to which these addresses belong, with default [`Options`]. Nothing is sent yet:

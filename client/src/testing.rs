@@ -37,6 +37,8 @@ pub struct State {
     pub output: Vec<u8>,
     /// The stream of an output breaks here, once.
     pub output_breaks_at: Option<usize>,
+    /// Every worker.
+    pub workers: Vec<v1::Worker>,
     /// Lines of every ledger.
     pub ledger: Vec<v1::LedgerLine>,
     /// Operations in the spool.

@@ -46,6 +46,8 @@ pub enum Kind {
     Calendar = 15,
     /// How many calendars a namespace has.
     CalendarCount = 16,
+    /// [`crate::session::Drained`].
+    Drained = 17,
     /// Consensus: a vote.
     Vote = 32,
     /// Consensus: a log entry's header and payload.

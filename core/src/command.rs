@@ -250,6 +250,7 @@ pub enum Command {
         /// Ledger lines older than this go.
         lines_before: Option<Timestamp>,
     },
+<<<<<<< HEAD
     /// Notes what a search found that had given up before.
     SearchedAgain {
         /// Which.
@@ -279,6 +280,29 @@ pub enum Command {
         /// Refused unless the calendar is at this generation.
         generation: Option<u64>,
     },
+=======
+    /// Gives a worker no new runs, also when it comes back.
+    DrainWorker {
+        /// Its name.
+        worker: String,
+        /// For people.
+        note: String,
+    },
+    /// Gives a worker runs again.
+    UndrainWorker {
+        /// Its name.
+        worker: String,
+    },
+}
+
+/// One operation of [`Command::Drain`].
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct DrainItem {
+    /// Its number in the spool.
+    pub seq: u64,
+    /// The run time computed anew.
+    pub next: NextRun,
+>>>>>>> b85b49b (schedcli workers: list, drain, undrain)
 }
 
 /// One task of [`Command::Fire`].
@@ -558,6 +582,13 @@ pub enum Effect {
     SessionEnded {
         /// Which.
         session: SessionId,
+    },
+    /// A worker gets no new runs any more, or again.
+    WorkerDrained {
+        /// Its name.
+        worker: String,
+        /// No new runs.
+        drained: bool,
     },
 }
 

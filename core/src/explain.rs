@@ -7,13 +7,15 @@ use crate::ids::{RunId, SessionId, TaskId};
 use crate::plan::next_run;
 use crate::run::{LedgerFact, LedgerLine, Occurrence, Run, RunState};
 use crate::schedule::Occurrences;
-use crate::session::Session;
+use crate::session::{Drained, Session};
 use crate::tables::{GroupRoom, Key, Meta, Table, View, decode_session};
 use crate::task::{NextRun, Overlap, Placement, ScheduleKind, Task, TaskState, TaskStatus};
 use crate::time::Timestamp;
 
 /// Runs and ledger lines that are described one by one.
 const DESCRIBED_MAX: usize = 10;
+/// Workers that are named.
+const NAMED_MAX: usize = 3;
 /// Workers that are looked at.
 const WORKERS_MAX: usize = 1000;
 
@@ -320,17 +322,37 @@ fn why_ready(view: &impl View, run: &Run) -> Result<String, Fault> {
     if fit.peek().is_none() {
         return Ok(format!("{wanted}: none of {} has that", sessions.len()));
     }
-    let (mut all, mut free) = (0, 0);
+    let (mut all, mut free, mut drained) = (0, 0, Vec::new());
     for (id, session) in fit {
+        all += 1;
+        if read_record::<Drained>(view, &Key::Drained(&session.worker), Kind::Drained)?.is_some() {
+            drained.push(session.worker.as_str());
+            continue;
+        }
         let (from, to) = Key::running_of(*id);
         let slots = usize::try_from(session.slots).unwrap_or(usize::MAX);
-        all += 1;
         free += u32::from(!session.closing && view.scan(Table::Running, &from, &to, slots)?.len() < slots);
     }
     Ok(match free {
+        0 if drained.len() == all => format!("{wanted}: all {all} are drained ({})", some_of(&drained)),
+        0 if !drained.is_empty() => format!(
+            "{wanted}: all {all} are busy or leaving, or drained ({})",
+            some_of(&drained)
+        ),
         0 => format!("{wanted}: all {all} are busy or leaving"),
         free => format!("{wanted}: {free} of {all} have room, one is about to get it"),
     })
+}
+
+/// Names the first few.
+fn some_of(names: &[&str]) -> String {
+    let more = names.len().saturating_sub(NAMED_MAX);
+    let first = names[..names.len() - more].join(", ");
+    if more > 0 {
+        format!("{first} and {more} more")
+    } else {
+        first
+    }
 }
 
 /// Returns what a placement requires, as it is written on the command line.

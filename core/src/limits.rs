@@ -100,3 +100,5 @@ pub const CALENDAR_USERS_NAMED_MAX: usize = 5;
 pub const NOTIFY_MAX: usize = 4;
 /// Longest address of a webhook in bytes.
 pub const NOTIFY_URL_BYTES_MAX: usize = 1024;
+/// Workers that are drained, gone ones too: far more than anybody repairs at a time.
+pub const DRAINED_WORKERS_MAX: usize = 1000;

@@ -26,6 +26,19 @@ pub struct Session {
     pub closing: bool,
 }
 
+/// That a worker gets no new runs: an operator said so. It outlasts the worker's sessions.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Drained {
+    /// Which.
+    pub worker: String,
+    /// Since when, by leader time.
+    pub since: Timestamp,
+    /// Who asked.
+    pub by: String,
+    /// Why, for people.
+    pub note: String,
+}
+
 /// What a worker shall do with an attempt it holds, answered when its session is opened again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Disposition {

@@ -14,7 +14,7 @@ use sched_core::command::{
 use sched_core::config::{Config, Setting};
 use sched_core::run::{Attempt, AttemptEnd, LedgerFact, LedgerLine, Occurrence, Run, RunResult, RunState, Verdict};
 use sched_core::schedule::{DstPolicy, Schedule};
-use sched_core::session::{Disposition, Session};
+use sched_core::session::{Disposition, Drained, Session};
 use sched_core::tables::{GroupRoom, Meta};
 use sched_core::task::{
     Action, Bounds, Delivery, Ending, Group, Jitter, Missed, NextRun, Notify, NotifyOn, NotifyTo, Overlap, Pause,
@@ -373,6 +373,11 @@ fn commands() -> Vec<Command> {
             bound: TOKEN,
         },
         Command::SessionClose { session: SESSION },
+        Command::DrainWorker {
+            worker: "w".into(),
+            note: "disk".into(),
+        },
+        Command::UndrainWorker { worker: "w".into() },
         Command::Retain {
             runs: vec![RUN],
             tasks: vec![TaskId(1)],
@@ -514,6 +519,13 @@ fn the_bytes_of_every_record_are_golden() {
     golden(Kind::GroupRoom, &GroupRoom { taken: 2, blocked: 3 });
     golden(Kind::NameEntry, &TaskId(7));
     golden(Kind::WorkerEntry, &SESSION);
+    let drained = Drained {
+        worker: "w".into(),
+        since: t(1),
+        by: "ops".into(),
+        note: "disk".into(),
+    };
+    golden(Kind::Drained, &drained);
 }
 
 /// Bytes from a damaged log or a hostile peer end in an error, never in a panic or a large allocation.

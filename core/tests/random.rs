@@ -335,7 +335,7 @@ impl World {
     }
 
     fn command(&mut self) -> Command {
-        match self.rng.below(44) {
+        match self.rng.below(46) {
             40..=42 => self.calendar(),
             43 => self.searched_again(),
             0..=5 => Command::Submit {
@@ -424,6 +424,13 @@ impl World {
             }
             32 => Command::SessionClose {
                 session: self.session(),
+            },
+            44 => Command::DrainWorker {
+                worker: format!("w{}", self.rng.below(4)),
+                note: String::new(),
+            },
+            45 => Command::UndrainWorker {
+                worker: format!("w{}", self.rng.below(4)),
             },
             33 => Command::Backfill {
                 task: self.task_ref(),

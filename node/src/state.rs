@@ -4,8 +4,9 @@ use sched_core::apply::{decode_record, read_record};
 use sched_core::codec::Kind;
 use sched_core::command::{Fault, SpoolOp};
 use sched_core::ids::{RunId, SessionId, TaskId};
+use sched_core::limits::DRAINED_WORKERS_MAX;
 use sched_core::run::Run;
-use sched_core::session::Session;
+use sched_core::session::{Drained, Session};
 use sched_core::tables::{Key, Meta, Table, View, decode_run, decode_session};
 use sched_core::task::{Task, TaskRef, TaskStatus};
 
@@ -63,6 +64,14 @@ pub(crate) fn sessions(view: &impl View) -> Result<Vec<(SessionId, Session)>, Fa
         found.push((id, session));
     }
     Ok(found)
+}
+
+/// Returns the workers that are drained. Their number is bounded.
+pub(crate) fn drained(view: &impl View) -> Result<Vec<Drained>, Fault> {
+    let (from, to) = Key::drained_all();
+    let pairs = view.scan(Table::Sessions, &from, &to, DRAINED_WORKERS_MAX)?;
+    let decode = |(key, value): &(Vec<u8>, Vec<u8>)| decode_record(Table::Sessions, key, Kind::Drained, value);
+    pairs.iter().map(decode).collect()
 }
 
 /// Returns the runs a session holds. Their number is bounded by its slots.

@@ -3,7 +3,7 @@
 use crate::support::{full_cluster, golden, run, run_alone};
 use std::fmt::Write as _;
 
-const VERBS: [&str; 33] = [
+const VERBS: [&str; 36] = [
     "enqueue",
     "dequeue",
     "move",
@@ -36,6 +36,9 @@ const VERBS: [&str; 33] = [
     "calendar get",
     "calendar list",
     "calendar delete",
+    "workers",
+    "workers drain",
+    "workers undrain",
     "completions",
 ];
 
@@ -69,6 +72,8 @@ async fn data_has_the_shape_it_had() {
             "get 1:2",
             "status",
             "nodes",
+            "workers",
+            "workers drain w1",
             "show spool",
             "check",
             "pause report",

@@ -192,6 +192,7 @@ pub(crate) async fn full_cluster() -> FakeCluster {
         fill(state.tasks.get_mut(&1).expect("just enqueued"));
         state.runs.insert((1, 2), full_run());
         state.runs.insert((1, 3), pending_run());
+        state.workers = vec![full_worker(), gone_worker()];
         state.output = b"looking\n\x1b[31mbroken".to_vec();
         let missed = v1::LedgerMissed {
             first_unix_ms: T,
@@ -293,5 +294,32 @@ fn full_status() -> v1::StatusReply {
         now_unix_ms: T,
         workers: 3,
         slots: 192,
+    }
+}
+
+fn full_worker() -> v1::Worker {
+    v1::Worker {
+        name: "w1".into(),
+        state: v1::WorkerState::Connected.into(),
+        node: Some(17),
+        session: "900.1".into(),
+        slots: 64,
+        running: 2,
+        labels: [("gpu".to_owned(), "yes".to_owned())].into(),
+        last_contact_ms: Some(1234),
+        drain: None,
+    }
+}
+
+fn gone_worker() -> v1::Worker {
+    v1::Worker {
+        name: "w2".into(),
+        state: v1::WorkerState::Gone.into(),
+        drain: Some(v1::Drain {
+            since_unix_ms: T,
+            principal: String::new(),
+            note: "new disk".into(),
+        }),
+        ..v1::Worker::default()
     }
 }

@@ -25,7 +25,11 @@ pub(super) fn assign<V: View>(ctx: &mut Ctx<'_, V>, items: &[AssignItem]) -> Res
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(place) => {
                 let session: Option<Session> = ctx.get(&Key::Session(item.session), Kind::Session)?;
-                place.insert(session.filter(|s| !s.closing))
+                let session = match session.filter(|session| !session.closing) {
+                    Some(session) if !super::worker::is_drained(ctx, &session.worker)? => Some(session),
+                    _ => None,
+                };
+                place.insert(session)
             }
         };
         let Some(session) = session else {

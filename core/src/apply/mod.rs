@@ -30,6 +30,7 @@ mod submit;
 mod switch;
 mod trigger;
 mod update;
+mod worker;
 
 use crate::command::{Command, Entry, Fault, Item, Outcome, Reject, Reply};
 use crate::tables::{Staged, View};
@@ -142,6 +143,8 @@ fn dispatch<V: View>(ctx: &mut Ctx<'_, V>, item: &Item) -> Result<Reply, Stop> {
         }
         Command::SessionExpire { session, bound } => session::expire(ctx, *session, *bound),
         Command::SessionClose { session } => session::close(ctx, *session),
+        Command::DrainWorker { worker, note } => worker::drain(ctx, &item.principal, worker, note),
+        Command::UndrainWorker { worker } => worker::undrain(ctx, worker),
         Command::Backfill {
             task,
             generation,

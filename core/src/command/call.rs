@@ -42,6 +42,10 @@ pub enum Call {
     SetCalendar,
     /// [`Command::DeleteCalendar`].
     DeleteCalendar,
+    /// [`Command::DrainWorker`].
+    DrainWorker,
+    /// [`Command::UndrainWorker`].
+    UndrainWorker,
 }
 
 impl Command {
@@ -65,6 +69,8 @@ impl Command {
             Command::DeleteHistory { .. } => Call::DeleteHistory,
             Command::SetCalendar { .. } => Call::SetCalendar,
             Command::DeleteCalendar { .. } => Call::DeleteCalendar,
+            Command::DrainWorker { .. } => Call::DrainWorker,
+            Command::UndrainWorker { .. } => Call::UndrainWorker,
             Command::Drain { .. }
             | Command::Fire { .. }
             | Command::Due { .. }

@@ -67,6 +67,8 @@ pub enum Key<'a> {
     Session(SessionId),
     /// The current session of a worker.
     Worker(&'a str),
+    /// That a worker is drained.
+    Drained(&'a str),
     /// A remembered answer.
     Request(&'a RequestKey),
     /// When an answer under a caller's key is dropped.
@@ -135,6 +137,7 @@ const TAG_BLOCKED: u8 = 2;
 const TAG_DEPENDENT: u8 = 3;
 const TAG_SESSION: u8 = 1;
 const TAG_WORKER: u8 = 2;
+const TAG_DRAINED: u8 = 3;
 const TAG_CLIENT_REQUEST: u8 = 1;
 const TAG_CALLER_REQUEST: u8 = 2;
 const TAG_CALLER_EXPIRY: u8 = 3;
@@ -158,7 +161,7 @@ impl Key<'_> {
             Key::Name(..) => Table::Names,
             Key::Label(..) => Table::Labels,
             Key::Group(..) | Key::Blocked(..) | Key::Dependent(..) => Table::Groups,
-            Key::Session(_) | Key::Worker(_) => Table::Sessions,
+            Key::Session(_) | Key::Worker(_) | Key::Drained(_) => Table::Sessions,
             Key::Request(_) | Key::CallerKeyExpiry(..) => Table::Requests,
             Key::Meta | Key::Config => Table::Meta,
             Key::Calendar(..) | Key::CalendarCount(_) | Key::CalendarUse(..) => Table::Calendars,
@@ -255,6 +258,10 @@ impl Key<'_> {
                 out.push(TAG_WORKER);
                 text(&mut out, name);
             }
+            Key::Drained(worker) => {
+                out.push(TAG_DRAINED);
+                text(&mut out, worker);
+            }
             Key::Request(RequestKey::Client { expires_at, nonce }) => {
                 out.push(TAG_CLIENT_REQUEST);
                 out.extend_from_slice(&time(*expires_at));
@@ -318,6 +325,11 @@ impl Key<'_> {
             }),
         );
         (from, to)
+    }
+
+    /// Returns the range of all workers that are drained.
+    pub fn drained_all() -> (Vec<u8>, Vec<u8>) {
+        (vec![TAG_DRAINED], vec![TAG_DRAINED + 1])
     }
 
     /// Returns the range of all runs held by any session.

@@ -302,6 +302,11 @@ impl Machine {
                 name: word(0).into(),
                 generation: line.number("gen"),
             },
+            "drain-worker" => Command::DrainWorker {
+                worker: word(0).into(),
+                note: "disk".into(),
+            },
+            "undrain-worker" => Command::UndrainWorker { worker: word(0).into() },
             "close" => Command::SessionClose {
                 session: self.session(word(0)),
             },

@@ -75,6 +75,8 @@ pub(super) fn show_effect(effect: &Effect) -> Option<String> {
         Effect::WakeDrain => "drain".into(),
         Effect::StartAttempt { run, token, session } => format!("start {run} {token} on {session}"),
         Effect::Kill { run, token, session } => format!("kill {run} {token} on {session}"),
+        Effect::WorkerDrained { worker, drained: true } => format!("{worker} drained"),
+        Effect::WorkerDrained { worker, drained: false } => format!("{worker} undrained"),
         Effect::SessionEnded { session } => format!("session {session} ended"),
         Effect::RunChanged { .. } | Effect::TaskChanged { .. } => return None,
     })

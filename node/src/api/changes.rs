@@ -19,9 +19,9 @@ use sched_core::task::{NextRun, Task, TaskRef, TaskStatus};
 use sched_core::{Timestamp, validate};
 use sched_proto::convert::{from_wire, to_wire};
 use sched_proto::v1::{
-    BackfillReply, BackfillRequest, CancelRequest, ClearSpoolReply, ClearSpoolRequest, DequeueRequest, MoveRequest,
-    PauseRequest, ResumeRequest, RetryRequest, RunReply, ShutdownRequest, StartRequest, TaskReply, TriggerRequest,
-    move_request,
+    BackfillReply, BackfillRequest, CancelRequest, ClearSpoolReply, ClearSpoolRequest, DequeueRequest,
+    DrainWorkerRequest, MoveRequest, PauseRequest, ResumeRequest, RetryRequest, RunReply, ShutdownRequest,
+    StartRequest, TaskReply, TriggerRequest, UndrainWorkerRequest, move_request,
 };
 use sched_raft::ProposeError;
 use tonic::Status;
@@ -128,6 +128,24 @@ pub(super) async fn shutdown(shared: &Shared, call: ShutdownRequest) -> Result<(
 pub(super) async fn start(shared: &Shared, call: StartRequest) -> Result<(), Status> {
     let key = wire(from_wire::request_key(call.request))?;
     change(shared, key, Command::Start).await.map(|_| ())
+}
+
+pub(super) async fn drain_worker(shared: &Shared, call: DrainWorkerRequest) -> Result<(), Status> {
+    let key = wire(from_wire::request_key(call.request))?;
+    wire(validate::name("worker", &call.worker))?;
+    wire(validate::text("note", &call.note))?;
+    let (worker, note) = (call.worker, call.note);
+    change(shared, key, Command::DrainWorker { worker, note })
+        .await
+        .map(|_| ())
+}
+
+pub(super) async fn undrain_worker(shared: &Shared, call: UndrainWorkerRequest) -> Result<(), Status> {
+    let key = wire(from_wire::request_key(call.request))?;
+    wire(validate::name("worker", &call.worker))?;
+    change(shared, key, Command::UndrainWorker { worker: call.worker })
+        .await
+        .map(|_| ())
 }
 
 /// Clears the spool in bounded steps. Only the first is under the caller's key: a repeat gets its answer and goes on where it stopped.

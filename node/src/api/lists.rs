@@ -24,7 +24,7 @@ const READ_MAX: usize = 4 * PAGE_ITEMS_MAX as usize;
 /// Bytes of one page: records with large payloads make short pages.
 const PAGE_BYTES_MAX: usize = 2 * 1024 * 1024;
 
-fn page_size(limit: u32) -> Result<usize, Status> {
+pub(super) fn page_size(limit: u32) -> Result<usize, Status> {
     match limit {
         0 => Ok(PAGE_ITEMS_DEFAULT as usize),
         n if n <= PAGE_ITEMS_MAX => Ok(n as usize),

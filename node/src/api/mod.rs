@@ -15,6 +15,7 @@ mod overview;
 mod reads;
 mod service;
 mod submit;
+mod workers;
 
 use crate::leader::Gateway;
 use crate::shared::Shared;

@@ -1,6 +1,8 @@
 //! The service of clients: each call is one line here, and a function beside it.
 
-use super::{calendars, changes, check, definitions, errors, lists, logs, members, overview, reads, submit};
+use super::{
+    calendars, changes, check, definitions, errors, lists, logs, members, overview, reads, submit, workers,
+};
 use crate::shared::Shared;
 use futures::Stream;
 use sched_proto::v1::scheduler_server::Scheduler;
@@ -202,6 +204,18 @@ impl Scheduler for Api {
     async fn change_members(&self, call: Request<ChangeMembersRequest>) -> Answer<NodesReply> {
         members::change(&self.shared, call.into_inner()).await?;
         Ok(Response::new(overview::members_now(&self.shared)))
+    async fn workers(&self, call: Request<WorkersRequest>) -> Answer<WorkersReply> {
+        Ok(Response::new(workers::list(&self.shared, call.into_inner()).await?))
+    }
+
+    async fn drain_worker(&self, call: Request<DrainWorkerRequest>) -> Answer<DrainWorkerReply> {
+        changes::drain_worker(&self.shared, call.into_inner()).await?;
+        Ok(Response::new(DrainWorkerReply {}))
+    }
+
+    async fn undrain_worker(&self, call: Request<UndrainWorkerRequest>) -> Answer<UndrainWorkerReply> {
+        changes::undrain_worker(&self.shared, call.into_inner()).await?;
+        Ok(Response::new(UndrainWorkerReply {}))
     }
 
     async fn set_calendar(&self, call: Request<SetCalendarRequest>) -> Answer<SetCalendarReply> {

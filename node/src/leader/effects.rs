@@ -67,6 +67,7 @@ fn pass_on(shared: &Shared, term: &Term, batch: &[Effect]) -> Result<(), Fault> 
                     .kills
                     .push(attempt_to_wire(*run, *token));
             }
+            Effect::WorkerDrained { worker, drained } => term.hub.set_drained(worker, *drained),
             Effect::SessionEnded { session } => term.hub.remove(*session, "the session was closed"),
             // For those who watch, and for `notify`.
             Effect::RunChanged { .. }
@@ -106,6 +107,7 @@ pub(super) fn send_in_parts(link: &Link, message: ToWorker) {
 /// Tells every connected worker again what it shall run. A worker starts a token once in its life, so that a repeat is harmless.
 fn repeat_all(shared: &Shared, term: &Term) -> Result<(), Fault> {
     let view = shared.replica.view();
+    term.hub.reload_drained(&view)?;
     for (session, link) in term.hub.linked() {
         let message = held_message(&view, session, |_, _| false)?;
         send_in_parts(&link, message);

@@ -11,7 +11,7 @@ use sched_core::plan::{Candidate, Room, plan_assign};
 use sched_core::tables::View;
 use sched_core::task::Placement;
 use sched_proto::worker::{HeartbeatAck, OutputChunk, OutputRequest, Redirect, Refused, ToWorker};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -115,6 +115,24 @@ impl Link {
     }
 }
 
+/// What only the leader knows of a session.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct SessionContact {
+    /// Its worker has a stream.
+    pub(crate) connected: bool,
+    /// It takes no more by itself.
+    pub(crate) leaving: bool,
+    /// Its lease counts from then, in time since boot.
+    pub(crate) since: Duration,
+}
+
+fn names_of_drained(view: &impl View) -> Result<BTreeSet<String>, Fault> {
+    Ok(state::drained(view)?
+        .into_iter()
+        .map(|drained| drained.worker)
+        .collect())
+}
+
 /// A session as it was just opened.
 pub(crate) struct Opened {
     pub(crate) worker: String,
@@ -152,6 +170,8 @@ struct Beat {
 
 #[derive(Default)]
 struct State {
+    /// Names of workers that get no new runs, whatever session they open.
+    drained: BTreeSet<String>,
     // Ordered, so that plans do not depend on chance.
     sessions: BTreeMap<SessionId, Entry>,
     beats: BTreeMap<SessionId, Beat>,
@@ -186,6 +206,7 @@ impl Hub {
             };
             state.sessions.insert(id, entry);
         }
+        state.drained = names_of_drained(view)?;
         Ok(Self {
             state: Mutex::new(state),
             beat: Notify::new(),
@@ -250,6 +271,34 @@ impl Hub {
         if let Some(entry) = self.lock().sessions.get_mut(&id) {
             entry.draining = true;
         }
+    }
+
+    /// Notes whether a worker gets new runs.
+    pub(super) fn set_drained(&self, worker: &str, drained: bool) {
+        let mut state = self.lock();
+        if drained {
+            state.drained.insert(worker.to_owned());
+        } else {
+            state.drained.remove(worker);
+        }
+    }
+
+    /// Reads anew which workers get no new runs.
+    pub(super) fn reload_drained(&self, view: &impl View) -> Result<(), Fault> {
+        let drained = names_of_drained(view)?;
+        self.lock().drained = drained;
+        Ok(())
+    }
+
+    /// Returns what only the leader knows of a session: whether it is connected and gets no more by itself, and since when its lease runs.
+    pub(crate) fn contact(&self, id: SessionId) -> Option<SessionContact> {
+        let state = self.lock();
+        let entry = state.sessions.get(&id)?;
+        Some(SessionContact {
+            connected: entry.link.is_some(),
+            leaving: entry.draining,
+            since: entry.deadline.saturating_sub(LEASE_COUNTED),
+        })
     }
 
     /// Gives a session its lease in full that was opened again while it was being ended.
@@ -333,14 +382,14 @@ impl Hub {
     /// Returns how many runs could be placed now.
     pub(crate) fn free(&self) -> usize {
         let state = self.lock();
-        let free: u64 = state.sessions.values().map(|entry| u64::from(entry.free())).sum();
+        let free: u64 = state.takers().map(|entry| u64::from(entry.free())).sum();
         usize::try_from(free).unwrap_or(usize::MAX)
     }
 
     /// Whether some worker has room for a run with these demands.
     pub(crate) fn fits(&self, placement: &Placement) -> bool {
         let state = self.lock();
-        let mut rooms = state.sessions.values().filter(|entry| entry.free() > 0);
+        let mut rooms = state.takers().filter(|entry| entry.free() > 0);
         rooms.any(|entry| placement.allows(&entry.labels))
     }
 
@@ -354,6 +403,7 @@ impl Hub {
         let rooms: Vec<Room> = state
             .sessions
             .iter()
+            .filter(|(_, entry)| !state.drained.contains(&*entry.worker))
             .map(|(id, entry)| Room {
                 session: *id,
                 free: entry.free(),
@@ -436,6 +486,15 @@ impl Beats {
     /// Whether there is none.
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+}
+
+impl State {
+    /// The sessions of workers that are not drained.
+    fn takers(&self) -> impl Iterator<Item = &Entry> {
+        self.sessions
+            .values()
+            .filter(|entry| !self.drained.contains(&*entry.worker))
     }
 }
 

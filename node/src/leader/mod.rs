@@ -8,7 +8,7 @@ pub(crate) mod clocks;
 mod dispatcher;
 mod drain;
 mod effects;
-mod hub;
+pub(crate) mod hub;
 mod janitor;
 mod leases;
 mod notify;
