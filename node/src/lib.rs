@@ -7,10 +7,12 @@
 //! - `leader` the duties of a leader: ticker, dispatcher, sessions of workers, spool, retention
 //! - `api` the client port: gRPC, health, metrics
 //! - [`worker`] takes attempts from the leader and runs them
+//! - [`agent`] a worker alone, without a node around it
 //! - [`inspect`] looks at the data folder of a node that does not run
 #![deny(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that fails should say where"))]
 
+pub mod agent;
 mod api;
 mod aside;
 mod calendars;

@@ -2,7 +2,8 @@
 #![forbid(unsafe_code)]
 
 use clap::{Parser, Subcommand};
-use schednode::config::{self, Config, ConfigError, LogFormat, Settings};
+use schednode::agent::{Agent, AgentError};
+use schednode::config::{self, AgentConfig, AgentSettings, Config, ConfigError, LogFormat, Settings};
 use schednode::inspect;
 use schednode::node::{Listeners, Node, StartError};
 use schednode::worker::supervisor;
@@ -40,6 +41,20 @@ enum Command {
     #[command(after_help = "Example:\n  schednode dev\n\n\
         Its data is in ./sched-dev unless --data-dir says otherwise; delete the folder to start afresh.")]
     Dev(Source),
+    /// Runs an agent: a worker alone, which takes runs from a cluster and has no voice in it.
+    #[command(after_help = "Example:\n  \
+        schednode agent --data-dir /var/lib/sched-agent --join 127.0.0.1:7400,127.0.0.1:7401 --slots 16 --labels gpu=yes")]
+    Agent {
+        /// File of settings, TOML; see `--show-config`.
+        #[arg(long = "config", env = "SCHED_CONFIG", value_name = "FILE")]
+        file: Option<PathBuf>,
+        #[command(flatten)]
+        settings: Box<AgentSettings>,
+        /// Prints the configuration that file, environment and flags give together, and ends: `toml`, each setting with its
+        /// documentation, or `json`.
+        #[arg(long, value_name = "FORM", num_args = 0..=1, require_equals = true, default_missing_value = "toml")]
+        show_config: Option<Form>,
+    },
     /// Prints the configuration that file, environment and flags give together, each setting with its documentation.
     #[command(after_help = "Example:\n  schednode config --data-dir /var/lib/sched > /etc/sched/node.toml")]
     Config {
@@ -56,6 +71,13 @@ enum Command {
         #[arg(long, env = "SCHED_DATA_DIR", value_name = "FOLDER")]
         data_dir: PathBuf,
     },
+}
+
+/// Forms of a configuration.
+#[derive(clap::ValueEnum, Clone, Copy)]
+enum Form {
+    Toml,
+    Json,
 }
 
 #[derive(clap::Args)]
@@ -138,8 +160,88 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
             }
             Ok(ExitCode::SUCCESS)
         }
+        Command::Agent {
+            file,
+            settings,
+            show_config,
+        } => {
+            let settings = match file {
+                Some(path) => settings.or(AgentSettings::read_file(&path)?),
+                None => *settings,
+            };
+            let config = AgentConfig::resolve(settings)?;
+            match show_config {
+                Some(Form::Toml) => print!("{}", config.to_toml()),
+                Some(Form::Json) => println!("{}", config.to_json()),
+                None => return run_agent(config),
+            }
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Check { data_dir } => check(&data_dir),
     }
+}
+
+fn run_agent(config: AgentConfig) -> Result<ExitCode, Failure> {
+    log(&config.log, config.log_format);
+    let failed = |e: AgentError| Failure(FAILED, e.to_string());
+    runtime()?.block_on(async {
+        let mut signals = signals()?;
+        let agent = Agent::open(config).map_err(failed)?;
+        let config = agent.config();
+        tracing::info!(config = config.to_json(), "configuration");
+        let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+        for name in config::unknown_agent_variables(names) {
+            tracing::warn!(name, "environment variable is no setting of an agent of this release");
+        }
+        println!("schednode {}, agent {}", env!("CARGO_PKG_VERSION"), config.name);
+        println!("  data     {}", config.data_dir.display());
+        println!("  join     {}", config.join.join(","));
+        println!("  worker   {} slots", config.slots);
+        let agent = tokio::select! {
+            agent = agent.start() => agent.map_err(failed)?,
+            // Nothing runs yet.
+            () = wait_for(&mut signals) => return Ok(ExitCode::SUCCESS),
+        };
+        let mut status = agent.status();
+        tokio::select! {
+            () = wait_for(&mut signals) => {}
+            () = async {
+                if status.wait_for(|status| status.leader.is_some()).await.is_ok() {
+                    println!("ready: a leader has taken it");
+                }
+                std::future::pending().await
+            } => {}
+        }
+        stop_at_once_on(signals);
+        agent.stop().await;
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("sched")
+        .build()
+        .map_err(|e| Failure(FAILED, format!("the runtime could not be started: {e}")))
+}
+
+fn signals() -> Result<[Signal; 2], Failure> {
+    let failed = |e: std::io::Error| Failure(FAILED, format!("signals cannot be received: {e}"));
+    Ok([
+        signal(SignalKind::terminate()).map_err(failed)?,
+        signal(SignalKind::interrupt()).map_err(failed)?,
+    ])
+}
+
+/// From now on a signal ends the process.
+fn stop_at_once_on(mut signals: [Signal; 2]) {
+    eprintln!("schednode: stopping; a second signal stops at once");
+    tokio::spawn(async move {
+        wait_for(&mut signals).await;
+        eprintln!("schednode: second signal, stopping at once");
+        std::process::exit(FAILED.into());
+    });
 }
 
 fn check(data_dir: &Path) -> Result<ExitCode, Failure> {
@@ -181,18 +283,9 @@ fn free_address(first: u16) -> String {
 }
 
 fn serve(config: Config, listeners: Listeners, dev: bool) -> Result<ExitCode, Failure> {
-    log(&config);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .thread_name("sched")
-        .build()
-        .map_err(|e| Failure(FAILED, format!("the runtime could not be started: {e}")))?;
-    runtime.block_on(async {
-        let failed = |e: std::io::Error| Failure(FAILED, format!("signals cannot be received: {e}"));
-        let mut signals = [
-            signal(SignalKind::terminate()).map_err(failed)?,
-            signal(SignalKind::interrupt()).map_err(failed)?,
-        ];
+    log(&config.log, config.log_format);
+    runtime()?.block_on(async {
+        let mut signals = signals()?;
         tracing::info!(config = config::to_json(&config), "configuration");
         for name in config::unknown_variables(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok())) {
             tracing::warn!(name, "environment variable is no setting of this release");
@@ -203,12 +296,7 @@ fn serve(config: Config, listeners: Listeners, dev: bool) -> Result<ExitCode, Fa
             () = wait_for(&mut signals) => {}
             () = announce(&node, dev) => {}
         }
-        tokio::spawn(async move {
-            wait_for(&mut signals).await;
-            eprintln!("schednode: second signal, stopping at once");
-            std::process::exit(FAILED.into());
-        });
-        eprintln!("schednode: stopping; a second signal stops at once");
+        stop_at_once_on(signals);
         node.stop().await;
         Ok(ExitCode::SUCCESS)
     })
@@ -292,17 +380,17 @@ async fn announce(node: &Node, dev: bool) {
     std::future::pending().await
 }
 
-fn log(config: &Config) {
+fn log(filter: &str, form: LogFormat) {
     use tracing_subscriber::filter::Targets;
     use tracing_subscriber::layer::SubscriberExt;
     use tracing_subscriber::util::SubscriberInitExt;
     // Checked when the configuration was resolved.
-    let filter: Targets = config.log.parse().unwrap_or_default();
+    let filter: Targets = filter.parse().unwrap_or_default();
     let registry = tracing_subscriber::registry().with(filter);
     let layer = tracing_subscriber::fmt::layer()
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
-    match config.log_format {
+    match form {
         LogFormat::Text => registry.with(layer).init(),
         LogFormat::Json => registry.with(layer.json()).init(),
     }

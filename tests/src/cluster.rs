@@ -155,6 +155,20 @@ impl Cluster {
         all.extend(arguments.iter().map(|argument| (*argument).to_owned()));
         self.describe_one(site, all)?;
         Ok(self.nodes.len() - 1)
+    /// Has a process group killed when the test ends, however it ends.
+    ///
+    /// # Errors
+    /// Nobody is there who could do it.
+    pub fn kill_in_the_end(&mut self, group: u32) -> Result<()> {
+        self.guard.add(group)
+    }
+
+    /// Forgets a process group that has ended: its number may be given to another.
+    ///
+    /// # Errors
+    /// As [`Cluster::kill_in_the_end`].
+    pub fn has_ended(&mut self, group: u32) -> Result<()> {
+        self.guard.remove(group)
     }
 
     /// Kills a node with SIGKILL and waits until the process is gone.

@@ -5,12 +5,14 @@
 #![forbid(unsafe_code)]
 
 pub mod bench;
+pub mod agent;
 pub mod binaries;
 pub mod chaos;
 pub mod checker;
 pub mod cli;
 pub mod cluster;
 pub mod figures;
+pub mod fleet;
 pub mod guard;
 pub mod http;
 pub mod load;
@@ -24,9 +26,12 @@ pub mod stats;
 pub mod tasks;
 pub mod wait;
 
+pub use agent::Agent;
 pub use cli::Ran;
 pub use cluster::{Cluster, Plan};
 pub use node::{Node, Site};
+pub use fleet::Fleet;
+pub use node::Node;
 pub use recorder::{Recorder, Start};
 pub use scenario::scenario;
 pub use wait::eventually;

@@ -1,32 +1,49 @@
 //! The settings of mail: a relay, how to log in to it, and a default sender.
 
-use super::{Config, ConfigError, Settings, bad, member_address};
+use super::{Config, ConfigError, bad, member_address};
 use crate::worker::executors::{Relay, SmtpTls, certificates};
 use sched_core::validate;
+use serde::Serialize;
 use std::path::{Path, PathBuf};
 
-/// What is set of it; empty where nothing is.
+/// What the sources say of it.
 #[derive(Debug, Default)]
+pub(super) struct MailSettings {
+    pub(super) relay: Option<String>,
+    pub(super) tls: Option<SmtpTls>,
+    pub(super) user: Option<String>,
+    pub(super) password_file: Option<PathBuf>,
+    pub(super) ca: Option<PathBuf>,
+    pub(super) from: Option<String>,
+}
+
+/// What is set of it; empty where nothing is.
+#[derive(Clone, PartialEq, Serialize, Debug, Default)]
 pub(super) struct Mail {
+    #[serde(rename = "smtp_relay")]
     pub(super) relay: String,
+    #[serde(rename = "smtp_tls")]
     pub(super) tls: SmtpTls,
+    #[serde(rename = "smtp_user")]
     pub(super) user: String,
+    #[serde(rename = "smtp_password_file")]
     pub(super) password_file: PathBuf,
+    #[serde(rename = "smtp_ca")]
     pub(super) ca: PathBuf,
+    #[serde(rename = "smtp_from")]
     pub(super) from: String,
 }
 
 impl Mail {
-    /// Takes the settings of mail out of all, and checks them.
-    pub(super) fn resolve(settings: &mut Settings) -> Result<Self, ConfigError> {
-        let text = |value: &mut Option<String>| value.take().unwrap_or_default();
+    /// Checks the settings of mail.
+    pub(super) fn resolve(settings: MailSettings) -> Result<Self, ConfigError> {
         let mail = Self {
-            relay: text(&mut settings.smtp_relay),
-            tls: settings.smtp_tls.unwrap_or_default(),
-            user: text(&mut settings.smtp_user),
-            password_file: settings.smtp_password_file.take().unwrap_or_default(),
-            ca: settings.smtp_ca.take().unwrap_or_default(),
-            from: text(&mut settings.smtp_from),
+            relay: settings.relay.unwrap_or_default(),
+            tls: settings.tls.unwrap_or_default(),
+            user: settings.user.unwrap_or_default(),
+            password_file: settings.password_file.unwrap_or_default(),
+            ca: settings.ca.unwrap_or_default(),
+            from: settings.from.unwrap_or_default(),
         };
         if mail.relay.is_empty() {
             mail.needs_a_relay()?;
@@ -45,6 +62,26 @@ impl Mail {
             })?;
         }
         Ok(mail)
+    }
+
+    /// Returns the relay that takes mails, if one is set.
+    pub(super) fn to_relay(&self) -> Option<Relay> {
+        if self.relay.is_empty() {
+            return None;
+        }
+        let (host, port) = host_and_port(&self.relay);
+        Some(Relay {
+            host: host.to_owned(),
+            port,
+            tls: self.tls,
+            ca: Some(self.ca.clone()).filter(|ca| !ca.as_os_str().is_empty()),
+            login: (!self.user.is_empty()).then(|| (self.user.clone(), self.password_file.clone())),
+        })
+    }
+
+    /// Returns the sender of mails whose task names none, if one is set.
+    pub(super) fn to_sender(&self) -> Option<String> {
+        Some(self.from.clone()).filter(|from| !from.is_empty())
     }
 
     /// A login without a relay is a mistake that would show only when the first mail fails.
@@ -124,23 +161,24 @@ fn host_and_port(relay: &str) -> (&str, u16) {
 }
 
 impl Config {
+    fn mail(&self) -> Mail {
+        Mail {
+            relay: self.smtp_relay.clone(),
+            tls: self.smtp_tls,
+            user: self.smtp_user.clone(),
+            password_file: self.smtp_password_file.clone(),
+            ca: self.smtp_ca.clone(),
+            from: self.smtp_from.clone(),
+        }
+    }
+
     /// Returns the relay that takes mails, if one is set.
     pub fn mail_relay(&self) -> Option<Relay> {
-        if self.smtp_relay.is_empty() {
-            return None;
-        }
-        let (host, port) = host_and_port(&self.smtp_relay);
-        Some(Relay {
-            host: host.to_owned(),
-            port,
-            tls: self.smtp_tls,
-            ca: Some(self.smtp_ca.clone()).filter(|ca| !ca.as_os_str().is_empty()),
-            login: (!self.smtp_user.is_empty()).then(|| (self.smtp_user.clone(), self.smtp_password_file.clone())),
-        })
+        self.mail().to_relay()
     }
 
     /// Returns the sender of mails whose task names none, if one is set.
     pub fn mail_from(&self) -> Option<String> {
-        Some(self.smtp_from.clone()).filter(|from| !from.is_empty())
+        self.mail().to_sender()
     }
 }

@@ -2,16 +2,19 @@
 //!
 //! [`Settings`] is what one source says; [`Config`] is what came of all of them, checked and with every default filled in.
 
+mod agent;
 mod mail;
 mod print;
 mod settings;
 
+pub use agent::{AgentConfig, AgentSettings, unknown_agent_variables};
 pub use print::{to_json, to_toml, unknown_variables};
 pub use settings::Settings;
 
 use crate::worker::executors::SmtpTls;
 use crate::worker::supervisor::Containment;
 use sched_core::limits::{LABELS_MAX, NAME_BYTES_MAX, WORKER_SLOTS_MAX};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -143,13 +146,17 @@ pub struct Config {
 /// # Errors
 /// It cannot be read, or has a key that is not known or a value of another type; the message has the line.
 pub fn read_file(path: &Path) -> Result<Settings, ConfigError> {
+    read_toml(path, FILE_BYTES_MAX)
+}
+
+fn read_toml<T: DeserializeOwned>(path: &Path, bytes_max: u64) -> Result<T, ConfigError> {
     let bad = |problem: String| ConfigError::File {
         path: path.to_owned(),
         problem,
     };
     let size = std::fs::metadata(path).map_err(|e| bad(e.to_string()))?.len();
-    if size > FILE_BYTES_MAX {
-        return Err(bad(format!("has {size} bytes, the limit is {FILE_BYTES_MAX}")));
+    if size > bytes_max {
+        return Err(bad(format!("has {size} bytes, the limit is {bytes_max}")));
     }
     let text = std::fs::read_to_string(path).map_err(|e| bad(e.to_string()))?;
     toml::from_str(&text).map_err(|e| bad(e.to_string().trim_end().to_owned()))
@@ -161,7 +168,14 @@ impl Config {
     /// # Errors
     /// Names the first setting that is missing or not acceptable, and says what would be accepted.
     pub fn resolve(mut settings: Settings) -> Result<Self, ConfigError> {
-        let mail = mail::Mail::resolve(&mut settings)?;
+        let mail = mail::Mail::resolve(mail::MailSettings {
+            relay: settings.smtp_relay.take(),
+            tls: settings.smtp_tls,
+            user: settings.smtp_user.take(),
+            password_file: settings.smtp_password_file.take(),
+            ca: settings.smtp_ca.take(),
+            from: settings.smtp_from.take(),
+        })?;
         let data_dir = settings
             .data_dir
             .filter(|d| !d.as_os_str().is_empty())
@@ -357,6 +371,11 @@ fn members(setting: &'static str, values: Option<Vec<String>>) -> Result<Vec<Str
 
 fn name(value: Option<String>, advertise: &str) -> Result<String, ConfigError> {
     let value = value.filter(|v| !v.is_empty()).unwrap_or_else(|| advertise.to_owned());
+    check_name(&value)?;
+    Ok(value)
+}
+
+fn check_name(value: &str) -> Result<(), ConfigError> {
     if value.len() > NAME_BYTES_MAX || value.chars().any(char::is_control) {
         return Err(bad(
             "name",
@@ -364,7 +383,7 @@ fn name(value: Option<String>, advertise: &str) -> Result<String, ConfigError> {
             format!("must have at most {NAME_BYTES_MAX} bytes and no control characters"),
         ));
     }
-    Ok(value)
+    Ok(())
 }
 
 fn labels(values: Vec<String>) -> Result<BTreeMap<String, String>, ConfigError> {

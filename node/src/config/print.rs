@@ -34,9 +34,13 @@ fn documented() -> clap::Command {
 
 /// Returns the configuration as TOML that can be used as a file, each setting below its documentation.
 pub fn to_toml(config: &Config) -> String {
-    let values = toml::Table::try_from(config).unwrap_or_default();
+    toml_of(documented(), &toml::Table::try_from(config).unwrap_or_default())
+}
+
+/// Returns values as TOML, each below the documentation of its argument.
+pub(super) fn toml_of(command: clap::Command, values: &toml::Table) -> String {
     let mut text = String::from("# A flag wins over the environment, the environment over the file.\n");
-    for arg in documented().get_arguments() {
+    for arg in command.get_arguments() {
         let key = arg.get_id().as_str();
         let Some(value) = values.get(key) else { continue };
         let help = arg
@@ -63,7 +67,11 @@ pub fn to_json(config: &Config) -> String {
 
 /// Returns the environment variables that look like a setting and are none: a typing error says nothing otherwise.
 pub fn unknown_variables(names: impl Iterator<Item = String>) -> Vec<String> {
-    let command = documented();
+    unknown_of(&documented(), names)
+}
+
+/// Returns the variables with our prefix that are no argument of a command.
+pub(super) fn unknown_of(command: &clap::Command, names: impl Iterator<Item = String>) -> Vec<String> {
     let known: Vec<String> = command
         .get_arguments()
         .filter_map(|arg| arg.get_env())

@@ -15,6 +15,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that fails should say where"))]
 
 mod agent;
+mod anywhere;
 mod attempt;
 mod contact;
 pub mod executors;
@@ -34,6 +35,7 @@ pub mod wire;
 mod tests;
 
 use agent::{Agent, Identity};
+use anywhere::Anywhere;
 use attempt::Runner;
 use executors::{CommandExecutor, Executors, HttpExecutor, MailExecutor, MailOptions, SampleExecutor, Surroundings};
 use link::{Dial, Grpc};
@@ -103,7 +105,7 @@ pub struct WorkerOptions {
     pub node: Option<NodeId>,
     /// Its folder: `work` (where processes run) and `output` are made in it.
     pub dir: PathBuf,
-    /// The client address (`host:port`) of the leader, as far as it is known.
+    /// The client address (`host:port`) of the leader, as far as it is known; or of several nodes, separated by commas, when it is not.
     pub leader: watch::Receiver<Option<String>>,
     /// The clocks.
     pub clock: WorkerClock,
@@ -171,7 +173,7 @@ impl Worker {
     /// # Errors
     /// Its folder cannot be made, or it has no slots or too many.
     pub fn start(options: WorkerOptions) -> Result<WorkerHandle, WorkerError> {
-        start(options, Arc::new(Grpc))
+        start(options, Arc::new(Anywhere::new(Grpc)))
     }
 }
 
@@ -193,6 +195,8 @@ fn start(options: WorkerOptions, dial: Arc<dyn Dial>) -> Result<WorkerHandle, Wo
     if !(1..=WORKER_SLOTS_MAX).contains(&slots) {
         return Err(WorkerError::Slots(slots));
     }
+    // Supervisors have a working directory of their own.
+    let dir = std::path::absolute(&dir).unwrap_or(dir);
     let work_dir = dir.join("work");
     std::fs::create_dir_all(&work_dir).map_err(|source| WorkerError::Dir {
         dir: work_dir.clone(),

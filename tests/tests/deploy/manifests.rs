@@ -124,25 +124,58 @@ async fn the_binary_understands_every_setting() -> Result<()> {
     assert!(!image.is_empty());
     environments.push(("Dockerfile", image));
 
-    for (file, mut variables) in environments {
-        if let Some(pod) = variables.insert("POD_NAME".into(), "sched-0".into()) {
-            assert_eq!(pod, "", "Kubernetes gives the pod its name");
-            variables
-                .values_mut()
-                .for_each(|value| *value = value.replace("$(POD_NAME)", "sched-0"));
-        }
-        let config = effective(&variables).await?;
-        for (name, value) in variables.iter().filter(|(name, _)| *name != "POD_NAME") {
-            let setting = name.trim_start_matches("SCHED_").to_lowercase();
-            let found = config
-                .get(&setting)
-                .with_context(|| format!("{file}: {name} is no setting: {config}"))?;
-            assert_eq!(&as_given(found), value, "{file}: {name}");
-        }
+    for (file, variables) in environments {
+        understands(file, variables, &["config", "--json"]).await?;
     }
     // The subcommand that all of them run.
     assert!(read("deploy/Dockerfile")?.contains("CMD [\"run\"]"));
     assert!(read("deploy/systemd/schednode.service")?.contains("ExecStart=/usr/local/bin/schednode run\n"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_agent_understands_every_setting() -> Result<()> {
+    let agents = &objects().await?["Deployment/sched-agent"];
+    let file = read("deploy/systemd/schednode-agent.env")?;
+    let show = ["agent", "--show-config=json"];
+    understands("agents.yaml", environment(agents)?, &show).await?;
+    understands("schednode-agent.env", assignments(file.lines()).collect(), &show).await?;
+    assert!(read("deploy/systemd/schednode-agent.service")?.contains("ExecStart=/usr/local/bin/schednode agent\n"));
+    assert_eq!(text_at(agents, "/spec/template/spec/containers/0/args/0")?, "agent");
+    Ok(())
+}
+
+#[tokio::test]
+async fn agents_join_the_nodes_and_have_time_to_leave() -> Result<()> {
+    let objects = objects().await?;
+    let (set, agents) = (&objects["StatefulSet/sched"], &objects["Deployment/sched-agent"]);
+    let variables = environment(agents)?;
+    let client = container_ports(set)?["client"];
+    let nodes: Vec<_> = (0..number_at(set, "/spec/replicas")?)
+        .map(|n| format!("sched-{n}.sched-peers:{client}"))
+        .collect();
+    assert_eq!(variables["SCHED_JOIN"], nodes.join(","));
+    let labels = at(agents, "/spec/template/metadata/labels")?;
+    for (key, value) in map_at(agents, "/spec/selector/matchLabels")? {
+        assert_eq!(labels.get(key), Some(value));
+    }
+    // They are none of the nodes: no service and no budget counts them.
+    let nodes = map_at(set, "/spec/selector/matchLabels")?;
+    assert!(nodes.iter().any(|(key, value)| labels.get(key) != Some(value)));
+    for pointer in ["runAsUser", "fsGroup"] {
+        let pointer = format!("/spec/template/spec/securityContext/{pointer}");
+        assert_eq!(at(agents, &pointer)?, at(set, &pointer)?, "one image, one user");
+    }
+    // The drain, five seconds of grace, and the goodbye.
+    let drain_s = variables["SCHED_DRAIN_MS"].parse::<u64>()? / 1000;
+    let patience = number_at(agents, "/spec/template/spec/terminationGracePeriodSeconds")?;
+    assert!(patience >= drain_s + 15, "{patience} s for a drain of {drain_s} s");
+    let unit = read("deploy/systemd/schednode-agent.service")?;
+    let patience = unit.lines().find_map(|line| line.strip_prefix("TimeoutStopSec="));
+    let file = read("deploy/systemd/schednode-agent.env")?;
+    let file: BTreeMap<_, _> = assignments(file.lines()).collect();
+    let drain_s = file["SCHED_DRAIN_MS"].parse::<u64>()? / 1000;
+    assert!(patience.context("TimeoutStopSec")?.parse::<u64>()? >= drain_s + 15);
     Ok(())
 }
 
@@ -188,24 +221,45 @@ async fn systemd_accepts_the_unit() -> Result<()> {
     if !has("systemd-analyze").await {
         return cannot_run("systemd-analyze is missing");
     }
-    // The program must exist for the check, so the unit names the one that was built here.
+    // The program must exist for the check, so the units name the one that was built here.
     let folder = tempfile::tempdir()?;
-    let unit = read("deploy/systemd/schednode.service")?.replace(
-        "/usr/local/bin/schednode",
-        &binaries::path("schednode")?.display().to_string(),
-    );
-    let path = folder.path().join("schednode.service");
-    std::fs::write(&path, unit)?;
-    let mut command = Command::new("systemd-analyze");
-    command.arg("verify").arg(&path);
-    run(command, COMMAND_LIMIT).await?;
+    for name in ["schednode.service", "schednode-agent.service"] {
+        let unit = read(&format!("deploy/systemd/{name}"))?.replace(
+            "/usr/local/bin/schednode",
+            &binaries::path("schednode")?.display().to_string(),
+        );
+        let path = folder.path().join(name);
+        std::fs::write(&path, unit)?;
+        let mut command = Command::new("systemd-analyze");
+        command.arg("verify").arg(&path);
+        run(command, COMMAND_LIMIT).await?;
+    }
+    Ok(())
+}
+
+/// Checks that each variable is a setting, and that the binary, asked by `show`, makes of it what it says.
+async fn understands(file: &str, mut variables: BTreeMap<String, String>, show: &[&str]) -> Result<()> {
+    if let Some(pod) = variables.insert("POD_NAME".into(), "sched-0".into()) {
+        assert_eq!(pod, "", "Kubernetes gives the pod its name");
+        variables
+            .values_mut()
+            .for_each(|value| *value = value.replace("$(POD_NAME)", "sched-0"));
+    }
+    let config = effective(&variables, show).await?;
+    for (name, value) in variables.iter().filter(|(name, _)| *name != "POD_NAME") {
+        let setting = name.trim_start_matches("SCHED_").to_lowercase();
+        let found = config
+            .get(&setting)
+            .with_context(|| format!("{file}: {name} is no setting: {config}"))?;
+        assert_eq!(&as_given(found), value, "{file}: {name}");
+    }
     Ok(())
 }
 
 /// What the binary makes of an environment, and of nothing else.
-async fn effective(environment: &BTreeMap<String, String>) -> Result<Value> {
+async fn effective(environment: &BTreeMap<String, String>, show: &[&str]) -> Result<Value> {
     let mut command = Command::new(binaries::path("schednode")?);
-    command.args(["config", "--json"]).env_clear().envs(environment);
+    command.args(show).env_clear().envs(environment);
     run_json(command, COMMAND_LIMIT).await
 }
 

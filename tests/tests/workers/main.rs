@@ -1,4 +1,6 @@
 //! Workers: what they start ends when it must, they come and go, and a drained one gets nothing new.
 
+mod agents;
 mod escape;
 mod escapees;
+mod many;

@@ -106,20 +106,19 @@ struct Inner {
 }
 
 impl Supervision {
-    /// Uses `program` for supervisors, and keeps what they need in the worker's folder, which exists.
+    /// Uses `program` for supervisors, and keeps what they need in the worker's folder, an absolute path that exists.
     ///
     /// # Errors
     /// The cgroups that are asked for cannot be used.
     pub fn new(program: PathBuf, dir: &Path, grace: Duration, containment: Containment) -> Result<Self, NotHeld> {
-        let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
-        let cgroups = Cgroups::find(containment, &dir).map_err(NotHeld)?;
+        let cgroups = Cgroups::find(containment, dir).map_err(NotHeld)?;
         match &cgroups {
             Some(cgroups) => tracing::info!(cgroup = %cgroups.dir().display(), "processes of runs are held by cgroups"),
             None => tracing::info!("processes of runs are held by their supervisors alone"),
         }
         Ok(Self(Arc::new(Inner {
             program,
-            dir,
+            dir: dir.to_owned(),
             grace,
             cgroups,
             lease: watch::Sender::new(None),
@@ -159,7 +158,7 @@ impl Supervision {
                     return;
                 }
             }
-            if waited.as_millis() % STILL_THERE.as_millis() == 0 {
+            if waited.as_millis().is_multiple_of(STILL_THERE.as_millis()) {
                 tracing::info!("waiting for processes that were started before this start to end");
             }
             tokio::time::sleep(LOOK_AGAIN).await;
