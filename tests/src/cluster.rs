@@ -155,6 +155,8 @@ impl Cluster {
         all.extend(arguments.iter().map(|argument| (*argument).to_owned()));
         self.describe_one(site, all)?;
         Ok(self.nodes.len() - 1)
+    }
+
     /// Has a process group killed when the test ends, however it ends.
     ///
     /// # Errors

@@ -204,6 +204,8 @@ impl Scheduler for Api {
     async fn change_members(&self, call: Request<ChangeMembersRequest>) -> Answer<NodesReply> {
         members::change(&self.shared, call.into_inner()).await?;
         Ok(Response::new(overview::members_now(&self.shared)))
+    }
+
     async fn workers(&self, call: Request<WorkersRequest>) -> Answer<WorkersReply> {
         Ok(Response::new(workers::list(&self.shared, call.into_inner()).await?))
     }

@@ -12,6 +12,8 @@ use tokio::time::Instant;
 
 /// The shortest and the longest pause before a leader is dialled again.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+/// The longest such pause while the last lease runs: a new leader is there within seconds, and what runs is at stake.
+const BACKOFF_IN_CONTACT: Duration = Duration::from_millis(400);
 /// A report that is not recorded within this time is sent again: the leader may have been unable to propose it.
 const REPEAT_AFTER: Duration = Duration::from_secs(5);
 /// Longest sleep: timers stand still while the machine is suspended, and what is overdue by the clock of contact is seen then.
@@ -64,10 +66,15 @@ impl Timers {
         self.backoff = BACKOFF.0;
     }
 
-    /// Returns the next pause before dialling: longer each time, and never the same on two workers.
-    pub(super) fn pause(&mut self) -> Duration {
-        let pause = self.backoff.mul_f64(rand::rng().random_range(0.5..1.0));
-        self.backoff = (self.backoff * 2).min(BACKOFF.1);
+    /// Returns the next pause before dialling: longer each time, up to a bound, and never the same on two workers.
+    pub(super) fn pause(&mut self, phase: Phase) -> Duration {
+        let longest = if phase < Phase::GivenUp {
+            BACKOFF_IN_CONTACT
+        } else {
+            BACKOFF.1
+        };
+        let pause = self.backoff.min(longest).mul_f64(rand::rng().random_range(0.5..1.0));
+        self.backoff = (self.backoff * 2).min(longest);
         pause
     }
 }
@@ -158,7 +165,8 @@ impl Agent {
     /// Ends the stream; dials again after a pause, which grows with each failure unless one is given.
     pub(super) fn disconnect(&mut self, reason: &str, pause: Option<Duration>) {
         let Some(address) = self.stream.address() else { return };
-        let pause = pause.unwrap_or_else(|| self.timers.pause());
+        let phase = self.contact.phase(self.clock().boot());
+        let pause = pause.unwrap_or_else(|| self.timers.pause(phase));
         let retry_ms = pause.as_millis();
         if self.stream.is_welcomed() {
             tracing::info!(
