@@ -250,7 +250,6 @@ pub enum Command {
         /// Ledger lines older than this go.
         lines_before: Option<Timestamp>,
     },
-<<<<<<< HEAD
     /// Notes what a search found that had given up before.
     SearchedAgain {
         /// Which.
@@ -280,7 +279,6 @@ pub enum Command {
         /// Refused unless the calendar is at this generation.
         generation: Option<u64>,
     },
-=======
     /// Gives a worker no new runs, also when it comes back.
     DrainWorker {
         /// Its name.
@@ -293,16 +291,6 @@ pub enum Command {
         /// Its name.
         worker: String,
     },
-}
-
-/// One operation of [`Command::Drain`].
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct DrainItem {
-    /// Its number in the spool.
-    pub seq: u64,
-    /// The run time computed anew.
-    pub next: NextRun,
->>>>>>> b85b49b (schedcli workers: list, drain, undrain)
 }
 
 /// One task of [`Command::Fire`].

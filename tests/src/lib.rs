@@ -4,8 +4,10 @@
 //! Nothing here links the daemon: a node is known by its ports, its signals and what it prints, as an operator knows it.
 #![forbid(unsafe_code)]
 
-pub mod bench;
 pub mod agent;
+pub mod agent;
+pub mod bench;
+pub mod bench;
 pub mod binaries;
 pub mod chaos;
 pub mod checker;
@@ -29,9 +31,9 @@ pub mod wait;
 pub use agent::Agent;
 pub use cli::Ran;
 pub use cluster::{Cluster, Plan};
-pub use node::{Node, Site};
 pub use fleet::Fleet;
 pub use node::Node;
+pub use node::{Node, Site};
 pub use recorder::{Recorder, Start};
 pub use scenario::scenario;
 pub use wait::eventually;

@@ -424,7 +424,6 @@ impl Scheduler for Node {
         .await
     }
 
-<<<<<<< HEAD
     async fn set_calendar(&self, request: Request<v1::SetCalendarRequest>) -> Answer<v1::SetCalendarReply> {
         let request = request.into_inner();
         self.handle("set_calendar", |state| {
@@ -469,19 +468,11 @@ impl Scheduler for Node {
                 generation: *generation,
                 changed_at_unix_ms: 1_700_000_000_000,
                 used_by: state.tasks.keys().copied().collect(),
-=======
-    async fn workers(&self, _: Request<v1::WorkersRequest>) -> Answer<v1::WorkersReply> {
-        self.handle("workers", |state| {
-            Ok(v1::WorkersReply {
-                workers: state.workers.clone(),
-                cursor: String::new(),
->>>>>>> b85b49b (schedcli workers: list, drain, undrain)
             })
         })
         .await
     }
 
-<<<<<<< HEAD
     async fn list_calendars(&self, _: Request<v1::ListCalendarsRequest>) -> Answer<v1::ListCalendarsReply> {
         self.handle("list_calendars", |state| {
             let summary = |(name, (calendar, generation)): (&String, &(v1::Calendar, u64))| v1::CalendarSummary {
@@ -496,7 +487,20 @@ impl Scheduler for Node {
             Ok(v1::ListCalendarsReply {
                 calendars: state.calendars.iter().map(summary).collect(),
             })
-=======
+        })
+        .await
+    }
+
+    async fn workers(&self, _: Request<v1::WorkersRequest>) -> Answer<v1::WorkersReply> {
+        self.handle("workers", |state| {
+            Ok(v1::WorkersReply {
+                workers: state.workers.clone(),
+                cursor: String::new(),
+            })
+        })
+        .await
+    }
+
     async fn drain_worker(&self, request: Request<v1::DrainWorkerRequest>) -> Answer<v1::DrainWorkerReply> {
         self.handle("drain_worker", |state| {
             let v1::DrainWorkerRequest { worker, note, .. } = request.get_ref();
@@ -510,7 +514,6 @@ impl Scheduler for Node {
         self.handle("undrain_worker", |state| {
             state.carried_out.push(format!("undrain {}", request.get_ref().worker));
             Ok(v1::UndrainWorkerReply {})
->>>>>>> b85b49b (schedcli workers: list, drain, undrain)
         })
         .await
     }

@@ -1,8 +1,6 @@
 //! The service of clients: each call is one line here, and a function beside it.
 
-use super::{
-    calendars, changes, check, definitions, errors, lists, logs, members, overview, reads, submit, workers,
-};
+use super::{calendars, changes, check, definitions, errors, lists, logs, members, overview, reads, submit, workers};
 use crate::shared::Shared;
 use futures::Stream;
 use sched_proto::v1::scheduler_server::Scheduler;
