@@ -5,8 +5,6 @@
 #![forbid(unsafe_code)]
 
 pub mod agent;
-pub mod agent;
-pub mod bench;
 pub mod bench;
 pub mod binaries;
 pub mod chaos;
@@ -32,7 +30,6 @@ pub use agent::Agent;
 pub use cli::Ran;
 pub use cluster::{Cluster, Plan};
 pub use fleet::Fleet;
-pub use node::Node;
 pub use node::{Node, Site};
 pub use recorder::{Recorder, Start};
 pub use scenario::scenario;
