@@ -21,8 +21,6 @@ use tokio_util::sync::CancellationToken;
 
 /// A key for tasks that are only there for the calls on them; what comes back of them is judged as calls, not as tasks.
 pub(super) const CALLS_PREFIX: &str = "call-";
-/// Whether nodes take at-most-once tasks.
-const AT_MOST_ONCE: bool = false;
 /// Kept of each task: everything.
 const KEPT: u32 = 100_000;
 /// A day: later than any run of these tests ends.
@@ -72,6 +70,7 @@ struct Shared {
     recorder: Arc<Recorder>,
     witness: PathBuf,
     client: Client,
+    at_most_once: bool,
     asked: Mutex<Asked>,
     stop: CancellationToken,
     accepted: AtomicU64,
@@ -100,11 +99,13 @@ impl Workload {
             deadline: DEADLINE,
             ..Options::default()
         };
+        let client = Client::with_options(endpoints, options)?;
         let shared = Arc::new(Shared {
             clock,
             recorder,
             witness: tools.witness.clone(),
-            client: Client::with_options(endpoints, options)?,
+            at_most_once: offers_at_most_once(&client).await?,
+            client,
             asked: Mutex::default(),
             stop: CancellationToken::new(),
             accepted: AtomicU64::new(0),
@@ -141,16 +142,16 @@ impl Workload {
     }
 }
 
-/// Every other task is at-most-once.
-fn delivery(number: u64) -> Delivery {
-    if number.is_multiple_of(2) || !AT_MOST_ONCE {
-        Delivery::AtLeastOnce
-    } else {
-        Delivery::AtMostOnce
-    }
-}
-
 impl Shared {
+    /// Every other task is at-most-once, if nodes offer that.
+    fn delivery(&self, number: u64) -> Delivery {
+        if number.is_multiple_of(2) || !self.at_most_once {
+            Delivery::AtLeastOnce
+        } else {
+            Delivery::AtMostOnce
+        }
+    }
+
     fn asked(&self, task: TaskAsked) {
         if matches!(task.answer, Answer::Accepted { .. }) {
             self.accepted.fetch_add(1, Ordering::Relaxed);
@@ -192,7 +193,7 @@ impl Shared {
         let asked_at_ms = self.clock.now_ms();
         // Soon, and each at a time of its own.
         let first_ms = asked_at_ms + 2000 + 37 * i64::from(number);
-        let delivery = delivery((number / 4).into());
+        let delivery = self.delivery((number / 4).into());
         let form = v1::schedule::Form::Every(v1::EverySchedule {
             every_ms: every_ms.unsigned_abs(),
             anchor_unix_ms: Some(first_ms),
@@ -260,6 +261,20 @@ fn asked(key: String, asked_at_ms: i64, answer: Answer, delivery: Delivery, plan
     }
 }
 
+/// Asks with a task that is no part of the history.
+async fn offers_at_most_once(client: &Client) -> Result<bool> {
+    let mut task = tasks::task(tasks::at(tasks::now_ms() + FAR_MS), tasks::sample(0, 0));
+    task.name = Some(format!("{CALLS_PREFIX}at-most-once"));
+    task.policy.get_or_insert_default().delivery = v1::Delivery::AtMostOnce.into();
+    match client.submit(tasks::submission(task)?).await {
+        Ok(_) => Ok(true),
+        Err(error) if error.refusal() == Some(v1::FailureKind::Invalid) || matches!(error, ClientError::Invalid(_)) => {
+            Ok(false)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Whether a call that failed may have been carried out.
 fn is_unknown(error: &ClientError) -> bool {
     match error {
@@ -293,7 +308,7 @@ async fn one_shots(shared: Arc<Shared>, rate: f64, until_ms: i64, seed: u64) -> 
         under_way.spawn(
             shared
                 .clone()
-                .one_shot(format!("once-{number}"), due_ms, hold, delivery(number)),
+                .one_shot(format!("once-{number}"), due_ms, hold, shared.delivery(number)),
         );
     }
     while let Some(done) = under_way.join_next().await {
