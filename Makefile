@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test lint verify fix golden fuzz bench bench-peers chaos image smoke
+.PHONY: help setup build demo sim test lint verify fix golden fuzz bench bench-peers chaos image smoke
 
 # Where libclang is, when it is not where bindgen looks by itself.
 ENV := . .tools/env;
@@ -25,6 +25,9 @@ demo: build ## three nodes on this machine, real tasks, a killed leader; KEEP=1 
 test: setup ## all tests, with all they need; CI=true turns "cannot run here" into a failure
 	@scripts/setup.sh test
 	$(ENV) scripts/test.sh
+
+sim: setup ## more seeds of the simulation: SEEDS=N from SEED=S on; LOG=1 prints what happened
+	$(ENV) SIM_SEED=$${SEED:-1} SIM_SEEDS=$${SEEDS:-1} $${LOG:+env SIM_LOG=1} cargo test --locked -p sched-sim-node --test simulation -- --exact seeds_hold --nocapture
 
 lint: setup ## formatting, clippy, dependencies, advisories, documentation; changes nothing
 	@scripts/setup.sh lint

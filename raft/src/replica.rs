@@ -20,7 +20,7 @@ use openraft::async_runtime::watch::WatchReceiver;
 use openraft::{Config, Instant as _, SnapshotPolicy, StepDownPolicy};
 use sched_core::NodeId;
 use sched_core::command::{Effect, Item, Reply};
-use sched_storage::{DataDir, Group, SnapshotInfo, StateView};
+use sched_storage::{DataDir, Group, SnapshotInfo, StateView, StorageError};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{broadcast, watch};
@@ -53,7 +53,12 @@ impl Replica {
             source,
         })?;
         let opened = data.clone();
-        let group = blocking(move || opened.group(GROUP)).await;
+        let group = blocking(move || {
+            let group = opened.group(GROUP)?;
+            cover(&group)?;
+            Ok::<_, StorageError>(group)
+        })
+        .await;
         let group = group.map_err(|e| RaftError::Stopped(e.to_string()))??;
         let (core, rounds) = build(data, group, options).await?;
         formation::load(&core)?;
@@ -266,6 +271,21 @@ impl std::fmt::Debug for Replica {
 
 fn stopped() -> RaftError {
     RaftError::Stopped("it was told to".to_owned())
+}
+
+/// Makes a snapshot of tables that are ahead of the log.
+///
+/// A leader applies what the others have synced, before its own disk is done: a power cut may take the end of its log and leave it in the
+/// tables. Consensus then begins the log behind them, which it may only with a snapshot that reaches as far.
+fn cover(group: &Group) -> Result<(), StorageError> {
+    let last = group.log.last_entry()?.map(|(index, _)| index);
+    let last = last.max(group.log.read_purged()?.map(|purged| purged.index));
+    let applied = group.state.applied()?.index();
+    if applied > last && group.snapshots.newest().and_then(|info| info.applied.index()) < applied {
+        let info = group.snapshots.build()?;
+        tracing::warn!(snapshot = %info.id, ?applied, ?last, "the log ends before the tables do: they are kept as a snapshot");
+    }
+    Ok(())
 }
 
 async fn build(data: DataDir, group: Group, options: Options) -> Result<(Arc<Core>, Rounds), RaftError> {

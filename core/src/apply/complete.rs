@@ -175,12 +175,16 @@ pub(super) fn lose<V: View>(
 ) -> Result<(), Fault> {
     end_attempt(&mut new, token, AttemptEnd::WorkerLost);
     let granted = matches!(old.state, RunState::Running { .. });
-    new.tries = new.tries.saturating_sub(1);
+    let delivery = status.policy.delivery;
+    // A lost worker uses up no try, unless the start can never be repeated: the try may have happened, and its report may still come.
+    if !(granted && delivery == Some(Delivery::AtMostOnce)) {
+        new.tries = new.tries.saturating_sub(1);
+    }
     if !granted {
         // The start was never granted, so it never happened.
         return later(ctx, status, old, new, 0, reason.to_owned());
     }
-    if status.policy.delivery == Some(Delivery::AtMostOnce) {
+    if delivery == Some(Delivery::AtMostOnce) {
         new.state = RunState::Lost { token };
         new.reason = format!("{reason}; the start was granted, the outcome is unknown");
         ctx.set_run(new.id, Some(old), Some(&new))?;
