@@ -159,6 +159,8 @@ const ANYTHING: &[(&str, &str, &str)] = &[
     ("show spool", "cursor", "the cluster's own"),
     ("next", "name", "any text is hashed"),
     ("calendar set", "description", "any text"),
+    ("workers", "cursor", "the cluster says which it has given"),
+    ("workers drain", "note", "any text"),
     ("calendar import", "description", "any text"),
 ];
 

@@ -203,6 +203,7 @@ pub(crate) const WRONG: &[Wrong] = &[
     wrong("next", "count", "--cron @daily", "0", NUMBER),
     wrong("next", "count", "--cron @daily", "10001", NUMBER),
     wrong("show spool", "limit", "", "x", NUMBER),
+    wrong("workers", "limit", "", "x", NUMBER),
     wrong("calendar set", "day", "c", "tomorrow", "2027-12-24..2027-12-26"),
     wrong(
         "calendar set",
