@@ -165,13 +165,14 @@ pub(crate) enum Verb {
 #[derive(Args, Debug)]
 #[command(
     group(clap::ArgGroup::new("when").args(["at", "in_", "every", "cron", "rrule", "manual", "after"])),
-    group(clap::ArgGroup::new("what").args(["command", "http", "mail_to", "sample", "file"]).required(true)),
+    group(clap::ArgGroup::new("what").args(["command", "http", "mail_to", "queue", "sample", "file"]).required(true)),
     after_help = "Without a schedule the task runs at once. With a name it can be enqueued only once.\n\n\
         Examples:\n  \
         schedcli enqueue --in 1s --sample ok\n  \
         schedcli enqueue --cron '0 9 * * 1-5' --tz Europe/Zurich --name report -- /usr/bin/report --daily\n  \
         schedcli enqueue --rrule 'FREQ=MINUTELY;BYSECOND=40' -- /bin/sh -c 'date >> out.txt'\n  \
         schedcli enqueue --every 5m --http 'GET http://127.0.0.1:8080/health'\n  \
+        schedcli enqueue --queue images --payload '{\"width\": 640}' --tries 3\n  \
         schedcli enqueue --after 42,fetch --on success --group reports:2 --require gpu=yes -- /usr/bin/report\n  \
         schedcli enqueue --at 2027-03-01T09:00:00Z --before 15m --mail-to ann@example.org --subject 'The books are closed at 9'\n  \
         schedcli enqueue -f tasks.yaml"

@@ -289,6 +289,7 @@ impl Builder<'_> {
             "command" => self.command(input),
             "http" => self.http(input),
             "mail_to" => self.mail(&input.mail),
+            "queue" => self.worker(input),
             _ => self.sample(input.sample.as_deref().unwrap_or_default()),
         }
     }
@@ -302,6 +303,7 @@ impl Builder<'_> {
                 "mail_to",
                 !input.mail.to.is_empty() || self.origin == Origin::Document && !input.mail.is_empty(),
             ),
+            ("queue", input.queue.is_some()),
             ("sample", input.sample.is_some()),
         ];
         let mut kinds = given.iter().filter(|(_, is_given)| *is_given).map(|(kind, _)| *kind);
@@ -309,7 +311,7 @@ impl Builder<'_> {
             (Some(kind), None) => Ok(kind),
             (None, _) => Err(Problem {
                 field: "action".to_owned(),
-                what: "is missing; expected one of command, http, mail, sample".to_owned(),
+                what: "is missing; expected one of command, http, mail, queue, sample".to_owned(),
             }),
             (Some(first), Some(second)) => {
                 let other = self.origin.name("action", first);
@@ -339,6 +341,7 @@ impl Builder<'_> {
             ("mail_from", input.mail.from.is_some(), "mail_to"),
             ("mail_subject", input.mail.subject.is_some(), "mail_to"),
             ("mail_text", input.mail.text.is_some(), "mail_to"),
+            ("payload", input.payload.is_some(), "queue"),
         ];
         match companions.iter().find(|(_, is_given, of)| *is_given && *of != kind) {
             Some((field, _, of)) => {
@@ -481,6 +484,26 @@ impl Builder<'_> {
                 self.problem("action", "mail_subject", what)
             })?,
             text: String::from_utf8(text).map_err(|_| self.problem("action", "mail_text", "is not UTF-8"))?,
+        })
+    }
+
+    /// JSON is kept in one form, however it was written: the same payload is the same task.
+    fn worker(&self, input: &ActionInput) -> Result<Action, Problem> {
+        let text = input.payload.as_deref();
+        let is_file = self.origin == Origin::Flags && text.is_some_and(|text| text.starts_with('@'));
+        let payload = match text {
+            Some(text) if !is_file => serde_json::from_str::<serde_json::Value>(text)
+                .map_err(|error| {
+                    let what = format!("is not JSON ({error}); expected for example '{{\"width\": 640}}', or @FILE");
+                    self.problem("action", "payload", what)
+                })?
+                .to_string()
+                .into_bytes(),
+            text => self.content("payload", text)?,
+        };
+        Ok(Action::Worker {
+            queue: input.queue.clone().unwrap_or_default(),
+            payload,
         })
     }
 

@@ -405,6 +405,14 @@ fn action_of(action: &Action) -> ActionInput {
                 text: Some(text.clone()).filter(|text| !text.is_empty()),
             };
         }
+        Action::Worker { queue, payload } => {
+            input.queue = Some(queue.clone());
+            let json = |payload: &[u8]| match serde_json::from_slice::<serde_json::Value>(payload) {
+                Ok(value) => value.to_string(),
+                Err(_) => serde_json::Value::from(String::from_utf8_lossy(payload)).to_string(),
+            };
+            input.payload = (!payload.is_empty()).then(|| json(payload));
+        }
     }
     input
 }

@@ -123,7 +123,7 @@ pub(crate) enum EndingWord {
 
 /// What to do.
 #[derive(Args, Serialize, Deserialize, Clone, PartialEq, Debug, Default)]
-#[command(next_help_heading = "Action (one of -- CMD, --http, --mail-to, --sample)")]
+#[command(next_help_heading = "Action (one of -- CMD, --http, --mail-to, --queue, --sample)")]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct ActionInput {
     /// Program and arguments, started without a shell
@@ -194,6 +194,18 @@ pub(crate) struct ActionInput {
     #[arg(long, value_name = "H")]
     #[serde(deserialize_with = "one_or_many", skip_serializing_if = "Vec::is_empty")]
     pub(crate) expect_header: Vec<String>,
+    /// Leave it to the remote workers that serve this queue
+    #[arg(long, value_name = "Q")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) queue: Option<String>,
+    /// What the remote worker gets: JSON, or @FILE for the bytes of a file here
+    #[arg(long, value_name = "JSON")]
+    #[serde(
+        deserialize_with = "json_text",
+        serialize_with = "json_value",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub(crate) payload: Option<String>,
     /// Sleep MS milliseconds, then succeed or fail: ok, fail, ok,500
     #[arg(long, value_name = "ok|fail[,MS]")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -440,6 +452,20 @@ fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>
         }
     }
     deserializer.deserialize_any(OneOrMany)
+}
+
+/// Reads any value, and keeps it as JSON text.
+fn json_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    Ok(Some(serde_json::Value::deserialize(deserializer)?.to_string()))
+}
+
+/// Writes JSON text as the value that it says.
+fn json_value<S: Serializer>(text: &Option<String>, serializer: S) -> Result<S::Ok, S::Error> {
+    let text = text.as_deref().unwrap_or("null");
+    match serde_json::from_str::<serde_json::Value>(text) {
+        Ok(value) => value.serialize(serializer),
+        Err(_) => serializer.serialize_str(text),
+    }
 }
 
 /// Reads a mapping in its own order; a key that comes twice is an error, not a surprise.

@@ -19,7 +19,9 @@
 //! # }
 //! ```
 //!
-//! What it does not do: a call whose outcome stays unknown is reported as such ([`ClientError::Unreachable`]), never guessed. The
+//! A [`Worker`] takes the runs of a queue and does them in this process: see [`worker`].
+//!
+//! What the client does not do: a call whose outcome stays unknown is reported as such ([`ClientError::Unreachable`]), never guessed. The
 //! key of such a call is lost with the client; a caller who must repeat it after a restart gives a key of its own
 //! ([`Submission::key`]).
 #![forbid(unsafe_code)]
@@ -27,6 +29,7 @@
 mod batch;
 mod call;
 mod client;
+mod clock;
 mod endpoint;
 mod error;
 mod logs;
@@ -35,6 +38,7 @@ mod request;
 mod targets;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod worker;
 
 pub use call::Options;
 pub use client::Client;
@@ -43,3 +47,4 @@ pub use logs::{LogStream, LogsOf};
 pub use pipeline::Pipeline;
 pub use request::{Ended, MoveTo, Page, RunFilter, Start, Submission, TaskFilter, Update, Waited, task};
 pub use sched_proto::v1;
+pub use worker::{Answer, IntoAnswer, Job, Worker};

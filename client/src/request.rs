@@ -9,8 +9,8 @@ use sched_core::{Timestamp, validate};
 use sched_proto::convert::to_wire;
 use sched_proto::v1;
 use std::collections::BTreeMap;
-use std::time::SystemTime;
 
+use crate::clock;
 use crate::error::ClientError;
 
 /// Returns a task in the namespace `default` that leaves every policy to the cluster's defaults; the rest is set on the value, and what
@@ -202,7 +202,7 @@ impl Subject {
 /// Returns a key for one call and its retries. The lifetime also covers a client's clock that is minutes off.
 pub(crate) fn fresh_key() -> RequestKey {
     RequestKey::Client {
-        expires_at: now().plus_millis(REQUEST_TTL_MS),
+        expires_at: clock::wall().plus_millis(REQUEST_TTL_MS),
         nonce: rand::rng().random(),
     }
 }
@@ -214,12 +214,4 @@ pub(crate) fn caller_key(namespace: &str, key: &str) -> Result<RequestKey, Clien
         namespace: namespace.to_owned(),
         key: key.to_owned(),
     })
-}
-
-/// Returns this machine's time: good enough for an expiry of minutes, used for nothing else.
-fn now() -> Timestamp {
-    let since_epoch = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
-    Timestamp::from_millis(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX))
 }

@@ -1,7 +1,10 @@
 //! A cluster in memory for tests: it takes tasks, answers repeats as the real one does, and makes the trouble it is told to.
 
+mod gateway;
 mod service;
 mod work;
+
+pub use gateway::{FakeLeader, WorkerStream};
 
 use sched_proto::v1;
 use std::collections::{BTreeMap, VecDeque};

@@ -15,7 +15,7 @@ use crate::session::Disposition;
 use crate::task::{NextRun, TaskRef, TaskSpec, TaskState};
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// One entry of the replicated log: many commands, one time stamp.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -190,6 +190,8 @@ pub enum Command {
         labels: BTreeMap<String, String>,
         /// The attempts it holds.
         held: Vec<(RunId, Token)>,
+        /// The queues it serves; none for one that takes every other run.
+        queues: BTreeSet<String>,
     },
     /// A session's lease is over.
     SessionExpire {

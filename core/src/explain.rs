@@ -7,9 +7,9 @@ use crate::ids::{RunId, SessionId, TaskId};
 use crate::plan::next_run;
 use crate::run::{LedgerFact, LedgerLine, Occurrence, Run, RunState};
 use crate::schedule::Occurrences;
-use crate::session::{Drained, Session};
+use crate::session::{Drained, Session, serves};
 use crate::tables::{GroupRoom, Key, Meta, Table, View, decode_session};
-use crate::task::{NextRun, Overlap, Placement, ScheduleKind, Task, TaskState, TaskStatus};
+use crate::task::{NextRun, Overlap, ScheduleKind, Task, TaskState, TaskStatus};
 use crate::time::Timestamp;
 
 /// Runs and ledger lines that are described one by one.
@@ -307,20 +307,15 @@ fn ended(run: &Run, lines: &mut Vec<String>) {
 }
 
 fn why_ready(view: &impl View, run: &Run) -> Result<String, Fault> {
-    let sessions = sessions(view)?;
+    let (sessions, wanted) = (sessions(view)?, demands(run));
     if sessions.is_empty() {
-        return Ok(": none is connected".to_owned());
+        return Ok(format!("{wanted}: none is connected"));
     }
-    let wanted = match demands(&run.placement) {
-        wanted if wanted.is_empty() => wanted,
-        wanted => format!(" with {wanted}"),
-    };
-    let mut fit = sessions
-        .iter()
-        .filter(|(_, session)| run.placement.allows(&session.labels))
-        .peekable();
+    let queue = run.queue.as_deref();
+    let may = |session: &Session| serves(&session.queues, queue) && run.placement.allows(&session.labels);
+    let mut fit = sessions.iter().filter(|(_, session)| may(session)).peekable();
     if fit.peek().is_none() {
-        return Ok(format!("{wanted}: none of {} has that", sessions.len()));
+        return Ok(format!("{wanted}: none of {} is one", sessions.len()));
     }
     let (mut all, mut free, mut drained) = (0, 0, Vec::new());
     for (id, session) in fit {
@@ -355,10 +350,19 @@ fn some_of(names: &[&str]) -> String {
     }
 }
 
-/// Returns what a placement requires, as it is written on the command line.
-pub fn demands(placement: &Placement) -> String {
+/// Returns what a run demands of a worker, to follow the words "a worker": ` of queue images with gpu=yes`. Empty when any will do.
+pub fn demands(run: &Run) -> String {
+    let mut text = run
+        .queue
+        .as_ref()
+        .map(|queue| format!(" of queue {queue}"))
+        .unwrap_or_default();
     let pair = |(label, value): (&String, &String)| format!("{label}={value}");
-    placement.require.iter().map(pair).collect::<Vec<_>>().join(" ")
+    let labels: Vec<String> = run.placement.require.iter().map(pair).collect();
+    if !labels.is_empty() {
+        text.push_str(&format!(" with {}", labels.join(" ")));
+    }
+    text
 }
 
 fn sessions(view: &impl View) -> Result<Vec<(SessionId, Session)>, Fault> {

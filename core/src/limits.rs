@@ -10,6 +10,10 @@ pub const TEXT_BYTES_MAX: usize = 4 * 1024;
 pub const PAYLOAD_BYTES_MAX: usize = 64 * 1024;
 /// The part of a run's output that travels with its result, in bytes.
 pub const OUTPUT_TAIL_BYTES_MAX: usize = 16 * 1024;
+/// Result of a remote worker, in bytes: it is replicated to every node.
+pub const RESULT_BYTES_MAX: usize = 16 * 1024;
+/// Queues that one worker serves.
+pub const WORKER_QUEUES_MAX: usize = 32;
 /// Commands in one log entry: bounds the time of one apply.
 pub const ENTRY_COMMANDS_MAX: usize = 1024;
 /// Bytes of commands in one log entry: well below the peers' message limit.

@@ -5,10 +5,11 @@ use crate::command::{AssignItem, ClosedRange, FireItem, MissedRange, Reject};
 use crate::ids::{RunId, SessionId, TaskId};
 use crate::limits::{BACKFILL_MAX, FIRE_RUNS_MAX, LATE_NOT_MISSED_MS, ROUND_ITEMS_MAX};
 use crate::schedule::{Next, Occurrences, Recurrence, Schedule};
+use crate::session::serves;
 use crate::task::{Missed, NextRun, Placement, Policy, ScheduleKind, TaskStatus};
 use crate::time::Timestamp;
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::sync::Arc;
 
 /// When a search that gave up is repeated.
@@ -483,6 +484,8 @@ pub struct Candidate {
     pub placement: Placement,
     /// A worker that another one is taken for, when there is one.
     pub avoid: Option<String>,
+    /// The queue whose workers alone may take it.
+    pub queue: Option<String>,
 }
 
 impl Candidate {
@@ -492,11 +495,16 @@ impl Candidate {
             run,
             placement: Placement::default(),
             avoid: None,
+            queue: None,
         }
     }
 
     fn is_anywhere(&self) -> bool {
-        self.avoid.is_none() && self.placement.is_any()
+        self.avoid.is_none() && self.placement.is_any() && self.queue.is_none()
+    }
+
+    fn may_go_to(&self, room: &Room) -> bool {
+        room.free > 0 && serves(&room.queues, self.queue.as_deref()) && self.placement.allows(&room.labels)
     }
 }
 
@@ -513,6 +521,8 @@ pub struct Room {
     pub worker: Arc<str>,
     /// Its worker's labels.
     pub labels: Arc<BTreeMap<String, String>>,
+    /// The queues its worker serves.
+    pub queues: Arc<BTreeSet<String>>,
 }
 
 /// Gives ready runs, in their order, to sessions with room that may take them: those with most of the preferred labels first, then one
@@ -529,7 +539,7 @@ pub fn plan_assign(ready: &[Candidate], rooms: &[Room]) -> Vec<AssignItem> {
         }
         let best = rooms
             .iter_mut()
-            .filter(|room| room.free > 0 && candidate.placement.allows(&room.labels))
+            .filter(|room| candidate.may_go_to(room))
             .min_by_key(|room| {
                 let avoided = candidate.avoid.as_deref() == Some(&*room.worker);
                 (
@@ -554,7 +564,7 @@ pub fn plan_assign(ready: &[Candidate], rooms: &[Room]) -> Vec<AssignItem> {
 fn spread(ready: &[Candidate], rooms: &[Room]) -> Vec<AssignItem> {
     let mut heap: BinaryHeap<Reverse<(u32, SessionId, u32)>> = rooms
         .iter()
-        .filter(|room| room.free > 0)
+        .filter(|room| room.free > 0 && serves(&room.queues, None))
         .map(|room| Reverse((room.busy, room.session, room.free)))
         .collect();
     let mut items = Vec::with_capacity(ready.len().min(ROUND_ITEMS_MAX));

@@ -154,10 +154,12 @@ pub struct RunResult {
     pub ended_at: Timestamp,
     /// Last bytes of the output, at most [`crate::limits::OUTPUT_TAIL_BYTES_MAX`].
     pub output_tail: Vec<u8>,
+    /// What a remote worker has to say of its success, at most [`crate::limits::RESULT_BYTES_MAX`].
+    pub result: Vec<u8>,
 }
 
 impl RunResult {
-    /// Cuts what is longer than its bound: the reason at its end, the output at its beginning.
+    /// Cuts what is longer than its bound: the reason and a remote worker's result at their end, the output at its beginning.
     #[must_use]
     pub fn bounded(mut self) -> Self {
         if let Verdict::Failure { reason } | Verdict::DelayMe { reason, .. } = &mut self.verdict {
@@ -165,6 +167,7 @@ impl RunResult {
         }
         let over = self.output_tail.len().saturating_sub(limits::OUTPUT_TAIL_BYTES_MAX);
         self.output_tail.drain(..over);
+        self.result.truncate(limits::RESULT_BYTES_MAX);
         self
     }
 }
@@ -251,6 +254,10 @@ pub struct Run {
     pub delays: u32,
     /// When the first of them was asked for.
     pub put_off_since: Option<Timestamp>,
+    /// The queue whose workers alone may take it; copied from the task when it was created.
+    pub queue: Option<String>,
+    /// Of the newest reported attempt, when a remote worker made one.
+    pub result: Vec<u8>,
 }
 
 impl Run {
@@ -269,7 +276,7 @@ impl Run {
     /// between them and nothing else: each run is placed by its own demands.
     pub fn class(&self) -> u64 {
         let avoids = self.avoids();
-        if self.placement.is_any() && avoids.is_none() {
+        if self.placement.is_any() && avoids.is_none() && self.queue.is_none() {
             return 0;
         }
         let mut hash = Fnv::default();
@@ -285,6 +292,11 @@ impl Run {
         if let Some(worker) = avoids {
             hash.add(&[3]);
             hash.add(worker.as_bytes());
+            hash.add(&[0]);
+        }
+        if let Some(queue) = &self.queue {
+            hash.add(&[4]);
+            hash.add(queue.as_bytes());
         }
         hash.finish().max(1)
     }

@@ -3,7 +3,7 @@
 use crate::ids::{NodeId, Token};
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The record of a live session.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -24,6 +24,16 @@ pub struct Session {
     pub bound: Token,
     /// Takes no new runs: it is being drained or is expiring.
     pub closing: bool,
+    /// The queues it serves. One that serves any takes their runs and no others; one that serves none takes all other runs.
+    pub queues: BTreeSet<String>,
+}
+
+/// Whether a worker that serves these queues takes runs of this one; nothing stands for runs that belong to no queue.
+pub fn serves(queues: &BTreeSet<String>, queue: Option<&str>) -> bool {
+    match queue {
+        Some(queue) => queues.contains(queue),
+        None => queues.is_empty(),
+    }
 }
 
 /// That a worker gets no new runs: an operator said so. It outlasts the worker's sessions.

@@ -188,6 +188,13 @@ pub enum Action {
         /// Plain text.
         text: String,
     },
+    /// Is done by a remote worker: a program of the user's own that serves the queue.
+    Worker {
+        /// The queue. Only workers that serve it get the runs, and they get no others.
+        queue: String,
+        /// What it means is between whoever submits it and the worker.
+        payload: Vec<u8>,
+    },
 }
 
 /// What each process of a run may use; the system enforces it. Absent means what the worker itself may use.
@@ -202,13 +209,22 @@ pub struct ProcessLimits {
 }
 
 impl Action {
-    /// Returns the name of the executor: `command`, `http`, `sample` or `mail`.
+    /// Returns the queue whose workers alone may run it; nothing when the nodes' own workers run it.
+    pub fn queue(&self) -> Option<&str> {
+        match self {
+            Action::Worker { queue, .. } => Some(queue),
+            Action::Command { .. } | Action::Http { .. } | Action::Sample { .. } | Action::Mail { .. } => None,
+        }
+    }
+
+    /// Returns the name of the executor: `command`, `http`, `sample`, `mail` or `worker`.
     pub fn kind(&self) -> &'static str {
         match self {
             Action::Command { .. } => "command",
             Action::Http { .. } => "http",
             Action::Sample { .. } => "sample",
             Action::Mail { .. } => "mail",
+            Action::Worker { .. } => "worker",
         }
     }
 }
@@ -587,6 +603,8 @@ pub struct TaskStatus {
     pub turn: Option<u64>,
     /// The newest start of a run that was caught up with.
     pub caught_up_at: Option<Timestamp>,
+    /// See [`Action::queue`]; copied, as firing never reads the definition.
+    pub queue: Option<String>,
 }
 
 impl TaskStatus {

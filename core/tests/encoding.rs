@@ -23,7 +23,7 @@ use sched_core::task::{
 use sched_core::{Command, Entry, Item, NodeId, RequestKey, RunId, SessionId, TaskId, Timestamp, Token};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::path::PathBuf;
 
@@ -131,6 +131,16 @@ fn reminder() -> TaskSpec {
     }
 }
 
+fn worker_spec() -> TaskSpec {
+    TaskSpec {
+        action: Action::Worker {
+            queue: "images".into(),
+            payload: b"{}".to_vec(),
+        },
+        ..spec()
+    }
+}
+
 fn status() -> TaskStatus {
     TaskStatus {
         state: TaskState::Running,
@@ -163,6 +173,7 @@ fn status() -> TaskStatus {
         ended_at: None,
         turn: Some(2),
         caught_up_at: Some(t(7)),
+        queue: Some("images".into()),
     }
 }
 
@@ -204,6 +215,8 @@ fn run() -> Run {
         stale_reports: 1,
         delays: 2,
         put_off_since: Some(t(6)),
+        queue: Some("images".into()),
+        result: b"done".to_vec(),
     }
 }
 
@@ -243,6 +256,7 @@ fn commands() -> Vec<Command> {
         started_at: t(1),
         ended_at: t(2),
         output_tail: vec![1],
+        result: vec![2],
     };
     let missed = MissedRange {
         first: t(1),
@@ -282,6 +296,10 @@ fn commands() -> Vec<Command> {
         },
         Command::Submit {
             spec: Box::new(reminder()),
+            first: NextRun::At(t(5)),
+        },
+        Command::Submit {
+            spec: Box::new(worker_spec()),
             first: NextRun::At(t(5)),
         },
         Command::Trigger {
@@ -367,6 +385,7 @@ fn commands() -> Vec<Command> {
             slots: 8,
             labels: BTreeMap::from([("gpu".into(), "yes".into())]),
             held: vec![(RUN, TOKEN)],
+            queues: BTreeSet::from(["images".into()]),
         },
         Command::SessionExpire {
             session: SESSION,
@@ -478,6 +497,7 @@ fn the_bytes_of_every_record_are_golden() {
             bound: TOKEN,
             opened_at: t(1),
             closing: true,
+            queues: BTreeSet::from(["images".into()]),
         },
     );
     golden(

@@ -137,9 +137,8 @@ impl World {
             owner: String::new(),
             description: String::new(),
             schedule,
-            action: Action::Sample {
-                succeed: true,
-                duration_ms: 0,
+            action: Action::Worker {
+                queue: format!("q{}", self.rng.below(2)),
                 payload: Vec::new(),
             },
             policy,
@@ -280,6 +279,7 @@ impl World {
             started_at: now,
             ended_at: now,
             output_tail: vec![b'x'; 3],
+            result: vec![b'r'; 2],
         }
     }
 
@@ -301,6 +301,7 @@ impl World {
             slots: 4,
             labels: BTreeMap::from([("l".to_owned(), self.rng.below(2).to_string())]),
             held,
+            queues: [format!("q{}", self.rng.below(2))].into(),
         }
     }
 

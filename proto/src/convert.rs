@@ -2,10 +2,11 @@
 //!
 //! [`to_wire`] cannot fail. [`from_wire`] refuses what no task could mean (an absent schedule, an unknown enumeration value, an
 //! instant outside the years 1 to 9999) with a [`Reject`] that names the field; bounds on sizes are
-//! [`sched_core::validate`]'s, which the caller runs on the result.
+//! [`sched_core::validate`]'s, which the caller runs on the result. [`worker`] does the same for the stream of a worker.
 
 pub mod from_wire;
 pub mod to_wire;
+pub mod worker;
 
 #[cfg(test)]
 mod tests;

@@ -176,6 +176,9 @@ fn a_task_written_as_a_document_is_read_as_the_same_task() {
         "schedule: {after: [42, fetch], on: failure, expires: 2027-03-01T00:00:00Z}\naction: {sample: ok}",
         "schedule: {every: 5m, not_before: 2027-01-01T00:00:00Z, until: 2027-03-01T00:00:00Z, count: 9, jitter: 30s}\naction: {sample: ok}",
         "action: {sample: ok}\npolicy: {tries: 1, time_limit: none, keep_for: 7d, priority: 0}",
+        "action: {queue: images, payload: {b: [1, 2.5, null, true, '@x'], a: {z: 'ä'}}}",
+        "action: {queue: images, payload: text}",
+        "action: {queue: images}",
         "action: {sample: ok}\npolicy: {group: 'reports:2', require: {gpu: 'yes'}, prefer: {zone: x, disk: ssd}}",
     ] {
         let text = text.replace("{command: ls}", "{command: [ls]}");
@@ -261,7 +264,7 @@ fn what_a_task_says_wrong_is_named_by_its_field() {
     let long = format!("action: {{sample: ok}}\nname: {}", "x".repeat(257));
     let big = format!("action: {{command: [cat], stdin: {}}}", "x".repeat(65_537));
     for (text, field, part) in [
-        ("name: x", "action", "one of command, http, mail, sample"),
+        ("name: x", "action", "one of command, http, mail, queue, sample"),
         ("action: {mail: {subject: s}}", "action.mail.to", "ann@example.org"),
         ("action: {mail: {to: ann, subject: s}}", "action.mail.to", "\"ann\""),
         (
@@ -305,6 +308,12 @@ fn what_a_task_says_wrong_is_named_by_its_field() {
             "action.dir",
             "together with action.command",
         ),
+        (
+            "action: {sample: ok, payload: 1}",
+            "action.payload",
+            "together with action.queue",
+        ),
+        ("action: {queue: '', payload: 1}", "action.queue", "expected 1 to 256"),
         ("action: {sample: maybe}", "action.sample", "ok,500"),
         ("action: {http: 'GET nowhere'}", "action.http", "http"),
         (

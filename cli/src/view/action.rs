@@ -20,6 +20,17 @@ pub(super) fn action_line(spec: &TaskSpec) -> String {
             let first = to.first().map_or("", String::as_str);
             format!("mail {first}{others}: {subject}")
         }
+        Action::Worker { queue, payload } if payload.is_empty() => format!("queue {queue}"),
+        Action::Worker { queue, payload } => format!("queue {queue}: {}", shortened(&String::from_utf8_lossy(payload))),
+    }
+}
+
+/// Returns as much of a text as fits a line.
+fn shortened(text: &str) -> String {
+    const SHOWN_CHARS: usize = 60;
+    match text.char_indices().nth(SHOWN_CHARS) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
     }
 }
 

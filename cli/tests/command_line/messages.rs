@@ -166,6 +166,18 @@ async fn wrong_usage_is_2_and_sends_nothing() {
             &["--expect", "--http"],
         ),
         (
+            &["enqueue", "--queue", "q", "--payload", "{width: 640}"],
+            &["--payload", "not JSON", "640"],
+        ),
+        (
+            &["enqueue", "--queue", "q", "--payload", "@/no/such/file"],
+            &["--payload", "/no/such/file"],
+        ),
+        (
+            &["enqueue", "--payload", "1", "--sample", "ok"],
+            &["--payload", "--queue"],
+        ),
+        (
             &["enqueue", "--http", "http://x", "--http-timeout", "soon"],
             &["--http-timeout", "soon", "90m"],
         ),

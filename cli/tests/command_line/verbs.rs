@@ -185,6 +185,24 @@ async fn the_forms_of_schedules_and_actions_reach_the_cluster() {
     assert_eq!((success_statuses, timeout_ms), (vec![202], 5_000));
     assert_eq!(expect.as_deref(), Some("ok|done"));
     assert_eq!(expect_headers, [("Content-Type".to_owned(), "^a/(b|c)$".to_owned())]);
+    // JSON is sent in its one form; of a file, whatever bytes it holds.
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), [0, 255, b'{']).expect("written");
+    let bytes = format!("@{}", file.path().display());
+    for (payload, expected) in [
+        (
+            &["--payload", "{\"b\": 1,  \"a\": [2]}"][..],
+            &b"{\"a\":[2],\"b\":1}"[..],
+        ),
+        (&["--payload", &bytes], &[0, 255, b'{']),
+        (&[], b""),
+    ] {
+        let worker = Action::Worker {
+            queue: "images".into(),
+            payload: expected.to_vec(),
+        };
+        assert_eq!(action(&[&["--queue", "images"], payload].concat()).await, worker);
+    }
     let mail = action(&[
         "--mail-to",
         "a@x.org",

@@ -285,6 +285,7 @@ impl Scheduler for Node {
             Ok(v1::GetRunReply {
                 run: Some(state.run(request.get_ref().run)?),
                 output_tail: state.output.clone().into(),
+                result: bytes::Bytes::new(),
             })
         })
         .await

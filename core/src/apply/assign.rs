@@ -7,7 +7,7 @@ use crate::command::{AssignItem, Effect, Reject, Reply};
 use crate::ids::{RunId, SessionId, Token};
 use crate::limits;
 use crate::run::RunState;
-use crate::session::Session;
+use crate::session::{Session, serves};
 use crate::tables::{Key, View};
 use crate::task::Delivery;
 use std::collections::BTreeMap;
@@ -45,7 +45,7 @@ fn assign_one<V: View>(ctx: &mut Ctx<'_, V>, item: AssignItem, session: &Session
     let Some(old) = ctx.find_run(item.run)?.filter(|run| run.state == RunState::Ready) else {
         return Ok(None);
     };
-    if !old.placement.allows(&session.labels) {
+    if !old.placement.allows(&session.labels) || !serves(&session.queues, old.queue.as_deref()) {
         return Ok(None);
     }
     let status = ctx.status(item.run.task)?;

@@ -30,6 +30,7 @@ pub(super) fn complete<V: View>(
     new.exit_code = result.exit_code;
     let tail = &result.output_tail;
     new.output_tail = tail[tail.len().saturating_sub(limits::OUTPUT_TAIL_BYTES_MAX)..].to_vec();
+    new.result = result.result[..result.result.len().min(limits::RESULT_BYTES_MAX)].to_vec();
     ctx.effect(Effect::WakeDispatcher);
     match &result.verdict {
         Verdict::Success => {

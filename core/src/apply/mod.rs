@@ -128,6 +128,7 @@ fn dispatch<V: View>(ctx: &mut Ctx<'_, V>, item: &Item) -> Result<Reply, Stop> {
             slots,
             labels,
             held,
+            queues,
         } => {
             let session = crate::session::Session {
                 worker: worker.clone(),
@@ -138,6 +139,7 @@ fn dispatch<V: View>(ctx: &mut Ctx<'_, V>, item: &Item) -> Result<Reply, Stop> {
                 bound: ctx.new_token(),
                 opened_at: ctx.now(),
                 closing: false,
+                queues: queues.clone(),
             };
             session::open(ctx, session, held)
         }

@@ -75,6 +75,8 @@ impl<V: View> Ctx<'_, V> {
             stale_reports: 0,
             delays: 0,
             put_off_since: None,
+            queue: status.queue.clone(),
+            result: Vec::new(),
         };
         if place == Place::Ready {
             self.let_go(status, &mut run)?;

@@ -76,6 +76,7 @@ fn new_status(spec: &TaskSpec, next: NextRun) -> TaskStatus {
         ended_at: None,
         turn: None,
         caught_up_at: None,
+        queue: spec.action.queue().map(str::to_owned),
     }
 }
 

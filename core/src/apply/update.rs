@@ -84,9 +84,10 @@ pub(super) fn update_now<V: View>(
     status.generation += 1;
     status.policy = spec.policy.clone();
     status.bounds = spec.bounds.clone();
+    status.queue = spec.action.queue().map(str::to_owned);
     let places = |status: &TaskStatus| {
         let policy = status.policy.clone();
-        (policy.priority, policy.group, policy.placement)
+        (policy.priority, policy.group, policy.placement, status.queue.clone())
     };
     if places(&old) != places(&status) {
         place_anew(ctx, id, &status)?;
@@ -201,6 +202,7 @@ fn place_anew<V: View>(ctx: &mut Ctx<'_, V>, task: TaskId, status: &TaskStatus) 
         new.priority = status.policy.priority;
         new.group = status.policy.group.clone();
         new.placement = status.policy.placement.clone();
+        new.queue = status.queue.clone();
         if matches!(new.state, RunState::Ready | RunState::Blocked) {
             new.state = ctx.ready_or_blocked(&new)?;
         }

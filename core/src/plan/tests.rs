@@ -52,6 +52,7 @@ pub(super) fn status(kind: ScheduleKind, cursor: Timestamp, policy: Policy) -> T
         ended_at: None,
         turn: None,
         caught_up_at: None,
+        queue: None,
     }
 }
 
@@ -247,6 +248,7 @@ fn runs_are_spread_to_the_least_loaded() {
         busy,
         worker: "w".into(),
         labels: Arc::default(),
+        queues: Arc::default(),
     };
     let rooms = [room(1, 2, 5), room(2, 3, 0), room(3, 0, 0), room(4, 1, 1)];
     let ready: Vec<Candidate> = (1..=9).map(|n| Candidate::anywhere(run(n))).collect();
@@ -276,6 +278,7 @@ fn runs_go_where_their_labels_say() {
         busy,
         worker: worker.into(),
         labels: Arc::new(labels(has)),
+        queues: Arc::default(),
     };
     let rooms = [
         room(1, 0, "a", "zone=x"),
@@ -304,6 +307,7 @@ fn runs_go_where_their_labels_say() {
                 prefer: labels(prefer),
             },
             avoid: (!avoid.is_empty()).then(|| avoid.to_owned()),
+            queue: None,
         };
         let items = plan_assign(&[candidate], &rooms);
         let to = items.first().map(|item| item.session.0.index);
@@ -448,4 +452,42 @@ fn a_backfill_takes_what_lies_in_its_range() {
         let refused = plan(from, to, now).expect_err("refused").to_string();
         assert!(refused.contains(problem), "{refused}");
     }
+}
+
+#[test]
+fn runs_of_a_queue_go_to_its_workers_and_to_nobody_else() {
+    let room = |n, queues: &[&str]| Room {
+        session: SessionId(Token { index: n, position: 0 }),
+        free: 1,
+        busy: 0,
+        worker: format!("w{n}").into(),
+        labels: Arc::default(),
+        queues: Arc::new(queues.iter().map(|queue| (*queue).to_owned()).collect()),
+    };
+    let of = |n, queue: Option<&str>| Candidate {
+        queue: queue.map(str::to_owned),
+        ..Candidate::anywhere(RunId {
+            task: TaskId(n),
+            number: 1,
+        })
+    };
+    let rooms = [room(1, &["a", "b"]), room(2, &[]), room(3, &["b"])];
+    let placed = |ready: &[Candidate]| -> Vec<(u64, u64)> {
+        let items = plan_assign(ready, &rooms);
+        items
+            .iter()
+            .map(|item| (item.run.task.0, item.session.0.index))
+            .collect()
+    };
+    // Nobody serves c, which is in nobody's way.
+    let mixed = [
+        of(1, Some("c")),
+        of(2, Some("b")),
+        of(3, None),
+        of(4, Some("b")),
+        of(5, Some("a")),
+        of(6, None),
+    ];
+    assert_eq!(placed(&mixed), [(2, 1), (3, 2), (4, 3)]);
+    assert_eq!(placed(&[of(1, None), of(2, None)]), [(1, 2)], "the quick way too");
 }

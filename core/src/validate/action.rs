@@ -64,6 +64,10 @@ pub(super) fn action(action: &Action) -> Result<(), Reject> {
             mail(from.as_deref(), to, cc, subject)?;
             to.iter().chain(cc).map(String::len).sum::<usize>() + subject.len() + text.len()
         }
+        Action::Worker { queue, payload } => {
+            super::name("action.queue", queue)?;
+            payload.len()
+        }
     };
     if size > limits::PAYLOAD_BYTES_MAX {
         let most = limits::PAYLOAD_BYTES_MAX;

@@ -11,7 +11,7 @@ use sched_core::schedule::{Occurrences, Recurrence, Schedule, Zones};
 use sched_core::tables::{Key, MemTables, Staged, Table, View};
 use sched_core::task::{Action, Bounds, Missed, NextRun, Overlap, Policy, TaskSpec, TaskStatus};
 use sched_core::{Command, Effect, Entry, Item, Reply, RunId, SessionId, TaskId, Timestamp, Token};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 const TASK: TaskId = TaskId(1);
 
@@ -88,6 +88,7 @@ impl Machine {
             slots: 10_000,
             labels: BTreeMap::new(),
             held: Vec::new(),
+            queues: BTreeSet::new(),
         };
         if let Reply::Session { id, .. } = machine.apply(0, open) {
             machine.session = id;
@@ -129,6 +130,7 @@ impl Machine {
             started_at: at,
             ended_at: at,
             output_tail: Vec::new(),
+            result: Vec::new(),
         };
         let result = Box::new(result);
         self.apply(now, Command::Complete { run, token, result });

@@ -277,6 +277,13 @@ impl Machine {
                     .map(|held| held.split_once('@').expect("RUN@TOKEN"))
                     .map(|(run, held)| (run_id(run), token(held)))
                     .collect(),
+                queues: line
+                    .options
+                    .get("queues")
+                    .map(|queues| queues.split(',').map(str::to_owned))
+                    .into_iter()
+                    .flatten()
+                    .collect(),
             },
             "expire" => {
                 let session = self.session(word(0));
@@ -349,6 +356,7 @@ impl Machine {
             started_at,
             ended_at,
             output_tail: Vec::new(),
+            result: Vec::new(),
         }
     }
 

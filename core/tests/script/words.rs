@@ -253,13 +253,23 @@ fn spec(line: &Line<'_>, name: &str) -> TaskSpec {
         owner: String::new(),
         description: String::new(),
         schedule: schedule(line),
-        action: Action::Sample {
+        action: action(line),
+        policy: policy(line),
+        bounds: bounds(line),
+    }
+}
+
+fn action(line: &Line<'_>) -> Action {
+    match line.options.get("queue") {
+        Some(queue) => Action::Worker {
+            queue: (*queue).to_owned(),
+            payload: b"{}".to_vec(),
+        },
+        None => Action::Sample {
             succeed: true,
             duration_ms: 0,
             payload: Vec::new(),
         },
-        policy: policy(line),
-        bounds: bounds(line),
     }
 }
 

@@ -8,7 +8,7 @@ use sched_core::schedule::Schedule;
 use sched_core::tables::{MemTables, Staged};
 use sched_core::task::{Action, Bounds, Delivery, Group, NextRun, Overlap, Policy, TaskRef, TaskSpec};
 use sched_core::{Command, Entry, Item, RunId, SessionId, TaskId, Timestamp, Token};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// When the state was made.
 pub(crate) const NOW: i64 = 1_000_000;
@@ -69,6 +69,7 @@ fn result(verdict: Verdict) -> Box<RunResult> {
         started_at: t(NOW),
         ended_at: t(NOW + 1),
         output_tail: b"out".to_vec(),
+        result: b"42".to_vec(),
     })
 }
 
@@ -90,6 +91,7 @@ fn history() -> Vec<Command> {
             slots: 10,
             labels: BTreeMap::new(),
             held: Vec::new(),
+            queues: BTreeSet::new(),
         },
         submit("b", Schedule::Now, Delivery::AtMostOnce),
         submit("c", Schedule::Manual, Delivery::AtLeastOnce),

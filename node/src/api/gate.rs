@@ -46,10 +46,11 @@ enum Length {
     Long,
 }
 
+/// Runs are read at the leader, which alone knows their progress.
 fn class(path: &str) -> (Place, Length) {
     match path.rsplit('/').next().unwrap_or_default() {
-        "Status" | "Nodes" | "Check" | "GetTask" | "Explain" | "ListTasks" | "GetRun" | "ListRuns" | "ShowSpool"
-        | "GetConfig" | "GetCalendar" | "ListCalendars" => (Place::Here, Length::Short),
+        "Status" | "Nodes" | "Check" | "GetTask" | "Explain" | "ListTasks" | "ShowSpool" | "GetConfig"
+        | "GetCalendar" | "ListCalendars" => (Place::Here, Length::Short),
         "Wait" => (Place::Here, Length::Long),
         "Logs" | "SubmitStream" => (Place::Leader, Length::Long),
         _ => (Place::Leader, Length::Short),
@@ -217,7 +218,8 @@ mod tests {
             ("SetCalendar", (Place::Leader, Length::Short)),
             ("GetCalendar", (Place::Here, Length::Short)),
             ("Status", (Place::Here, Length::Short)),
-            ("ListRuns", (Place::Here, Length::Short)),
+            ("ListTasks", (Place::Here, Length::Short)),
+            ("ListRuns", (Place::Leader, Length::Short)),
             ("Wait", (Place::Here, Length::Long)),
             ("Logs", (Place::Leader, Length::Long)),
         ] {

@@ -1,7 +1,7 @@
 //! Lists, in pages. A page reads a bounded number of records, whatever the filters leave of them.
 
 use super::errors;
-use super::reads::{barrier, resolve};
+use super::reads::{barrier, progress, resolve};
 use crate::shared::{OrStop, Shared, aside};
 use crate::state::{self, END, run_in};
 use sched_core::Fault;
@@ -246,15 +246,20 @@ pub(super) async fn runs(shared: &Shared, call: ListRunsRequest) -> Result<ListR
     }
     barrier(shared).await?;
     let view = shared.replica.view();
+    let term = shared.terms.current();
+    let on_wire = move |run: &Run, name: Option<&str>| v1::Run {
+        progress: progress(term.as_deref(), run),
+        ..to_wire::run(run, name)
+    };
     match task {
         Some(task) => {
             let id = resolve(&view, &task)?;
             let below = cursor_number(&call.cursor)?.unwrap_or(u64::MAX);
-            aside(move || runs_of_task(&view, id, &states, below, limit).or_stop()).await
+            aside(move || runs_of_task(&view, id, &states, below, limit, on_wire).or_stop()).await
         }
         None => {
             let start = Position::parse(&call.cursor)?;
-            aside(move || runs_of_all(&view, &states, start, limit).or_stop()).await
+            aside(move || runs_of_all(&view, &states, start, limit, on_wire).or_stop()).await
         }
     }
 }
@@ -270,6 +275,7 @@ fn runs_of_task(
     states: &[RunState],
     below: u64,
     limit: usize,
+    on_wire: impl Fn(&Run, Option<&str>) -> v1::Run,
 ) -> Result<ListRunsReply, Fault> {
     let name = state::task(view, task)?.and_then(|task| task.spec.name);
     let mut page = Page::new(limit);
@@ -288,7 +294,7 @@ fn runs_of_task(
             below = id.number;
             page.read += 1;
             if let Some(run) = state::run(view, id)?.filter(|run| takes(states, run)) {
-                page.push(to_wire::run(&run, name.as_deref()));
+                page.push(on_wire(&run, name.as_deref()));
             }
         }
         if all {
@@ -342,6 +348,7 @@ fn runs_of_all(
     states: &[RunState],
     start: Option<Position>,
     limit: usize,
+    on_wire: impl Fn(&Run, Option<&str>) -> v1::Run,
 ) -> Result<ListRunsReply, Fault> {
     let mut names: HashMap<TaskId, Option<String>> = HashMap::new();
     let mut page = Page::new(limit);
@@ -375,7 +382,7 @@ fn runs_of_all(
                 if let Some(id) = run_of_key(source, &key)?
                     && let Some(run) = state::run(view, id)?.filter(|run| takes(states, run))
                 {
-                    page.push(to_wire::run(&run, name_of(view, &mut names, id.task)?.as_deref()));
+                    page.push(on_wire(&run, name_of(view, &mut names, id.task)?.as_deref()));
                 }
                 to = key;
             }

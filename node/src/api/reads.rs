@@ -2,6 +2,7 @@
 
 use super::errors;
 use crate::calendars::Compiled;
+use crate::leader::Term;
 use crate::recurrences::{compile, guarded};
 use crate::shared::{OrStop, Shared, aside};
 use crate::state;
@@ -58,6 +59,12 @@ fn run_on_wire(view: &impl View, run: &Run) -> v1::Run {
     to_wire::run(run, name.as_deref())
 }
 
+/// Returns what the attempt that is under way said last, when this node leads.
+pub(super) fn progress(term: Option<&Term>, run: &Run) -> Option<v1::Progress> {
+    let (token, session) = run.state.holder()?;
+    term?.hub.progress(run.id, token, session)
+}
+
 pub(super) async fn get_task(shared: &Shared, call: GetTaskRequest) -> Result<GetTaskReply, Status> {
     let task = from_wire::task_ref(call.task).map_err(|e| errors::rejected(&e))?;
     barrier(shared).await?;
@@ -82,9 +89,14 @@ pub(super) async fn get_run(shared: &Shared, call: GetRunRequest) -> Result<GetR
     barrier(shared).await?;
     let view = shared.replica.view();
     let run = find_run(&view, id)?;
+    let progress = progress(shared.terms.current().as_deref(), &run);
     Ok(GetRunReply {
-        run: Some(run_on_wire(&view, &run)),
+        run: Some(v1::Run {
+            progress,
+            ..run_on_wire(&view, &run)
+        }),
         output_tail: run.output_tail.into(),
+        result: run.result.into(),
     })
 }
 

@@ -49,7 +49,9 @@ async fn round(shared: &Shared, term: &Term, heads: &mut Heads) -> Round {
         return Round::Idle;
     }
     let ready = heads
-        .ready(&shared.replica.view(), room, |placement| term.hub.fits(placement))
+        .ready(&shared.replica.view(), room, |queue, placement| {
+            term.hub.fits(queue, placement)
+        })
         .or_stop();
     let items = term.hub.place(&ready);
     if items.is_empty() {
@@ -134,14 +136,19 @@ impl Heads {
         &mut self,
         view: &impl View,
         limit: usize,
-        fits: impl Fn(&Placement) -> bool,
+        fits: impl Fn(Option<&str>, &Placement) -> bool,
     ) -> Result<Vec<Candidate>, Fault> {
         let meta = state::meta(view)?;
         if meta.shutdown.is_some() || meta.ready == 0 {
             return Ok(Vec::new());
         }
         let expected = usize::try_from(meta.ready).unwrap_or(usize::MAX).min(limit);
-        let plain = self.anywhere.read(view, 0, expected, limit)?;
+        // The workers with room may all serve queues.
+        let plain = if fits(None, &Placement::default()) {
+            self.anywhere.read(view, 0, expected, limit)?
+        } else {
+            Vec::new()
+        };
         let anywhere = plain.into_iter().map(|(key, run)| (key, Candidate::anywhere(run)));
         let mut found: Vec<(Vec<u8>, Candidate)> = anywhere.collect();
         if usize::try_from(meta.ready).is_ok_and(|ready| found.len() == ready) {
@@ -159,7 +166,7 @@ impl Heads {
         &mut self,
         view: &impl View,
         limit: usize,
-        fits: impl Fn(&Placement) -> bool,
+        fits: impl Fn(Option<&str>, &Placement) -> bool,
         found: &mut Vec<(Vec<u8>, Candidate)>,
     ) -> Result<(), Fault> {
         let mut class = self.begin.max(1);
@@ -181,7 +188,7 @@ impl Heads {
             for (key, id) in runs {
                 let Some(run) = state::run(view, id)? else { continue };
                 // Runs of a part demand the same.
-                if !fits(&run.placement) {
+                if !fits(run.queue.as_deref(), &run.placement) {
                     break;
                 }
                 let avoid = run.avoids().map(str::to_owned);
@@ -189,6 +196,7 @@ impl Heads {
                     run: id,
                     placement: run.placement,
                     avoid,
+                    queue: run.queue,
                 };
                 found.push((key, candidate));
             }
@@ -287,13 +295,13 @@ mod tests {
     fn the_list_is_read_from_its_head_and_what_lies_before_is_found() {
         let mut head = Heads::default();
         let found = head
-            .ready(&tables(&[(0, 5, 1), (0, 6, 2), (0, 7, 3)]), 2, |_| true)
+            .ready(&tables(&[(0, 5, 1), (0, 6, 2), (0, 7, 3)]), 2, |_, _| true)
             .unwrap();
         assert_eq!(tasks(&found), [1, 2]);
-        let found = head.ready(&tables(&[(0, 6, 2), (0, 7, 3)]), 8, |_| true).unwrap();
+        let found = head.ready(&tables(&[(0, 6, 2), (0, 7, 3)]), 8, |_, _| true).unwrap();
         assert_eq!(tasks(&found), [2, 3]);
-        let found = head.ready(&tables(&[(9, 9, 4), (0, 7, 3)]), 8, |_| true).unwrap();
+        let found = head.ready(&tables(&[(9, 9, 4), (0, 7, 3)]), 8, |_, _| true).unwrap();
         assert_eq!(tasks(&found), [4, 3], "one of higher priority came before the head");
-        assert!(head.ready(&tables(&[]), 8, |_| true).unwrap().is_empty());
+        assert!(head.ready(&tables(&[]), 8, |_, _| true).unwrap().is_empty());
     }
 }

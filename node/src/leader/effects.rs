@@ -1,7 +1,7 @@
 //! Passes on the hints of what was applied: to the duties, and to the workers what they shall start and kill.
 
 use super::Term;
-use super::hub::Link;
+use super::link::Link;
 use crate::shared::{OrStop, Shared};
 use crate::state;
 use crate::worker::wire::{Job, OnDisconnect, attempt_to_wire, job_to_wire};

@@ -2,22 +2,22 @@
 //!
 //! All of it is rebuilt from the tables at the start of a term. The lock is held for a few map operations, never across an await.
 
+use super::link::Link;
 use crate::clock;
 use crate::state;
 use sched_core::Fault;
 use sched_core::command::AssignItem;
 use sched_core::ids::{RunId, SessionId, Token};
 use sched_core::plan::{Candidate, Room, plan_assign};
+use sched_core::session::serves;
 use sched_core::tables::View;
 use sched_core::task::Placement;
-use sched_proto::worker::{HeartbeatAck, OutputChunk, OutputRequest, Redirect, Refused, ToWorker};
+use sched_proto::v1::Progress;
+use sched_proto::worker::{HeartbeatAck, Redirect, Refused, ToWorker};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::{Notify, mpsc, oneshot};
-use tokio_util::sync::CancellationToken;
-use tonic::Status;
+use tokio::sync::Notify;
 
 /// The lease as workers are told it: they have given up everything when it is over.
 pub(crate) const LEASE: Duration = Duration::from_secs(10);
@@ -25,95 +25,6 @@ pub(crate) const LEASE: Duration = Duration::from_secs(10);
 pub(crate) const HEARTBEAT: Duration = Duration::from_secs(2);
 /// The lease as the leader counts it: longer by what clocks may differ in rate (1 %), and a margin.
 const LEASE_COUNTED: Duration = Duration::from_secs(11);
-/// Messages that wait for one worker's connection. A worker that does not read is disconnected and finds everything again.
-const LINK_MESSAGES_MAX: usize = 4096;
-/// Requests for output that wait for one worker.
-const LINK_OUTPUTS_MAX: usize = 256;
-
-/// One connection of a worker.
-pub(crate) struct Link {
-    tx: mpsc::Sender<Result<ToWorker, Status>>,
-    /// Ends the connection from this side.
-    gone: CancellationToken,
-    outputs: Mutex<HashMap<u64, oneshot::Sender<OutputChunk>>>,
-    next_output: AtomicU64,
-}
-
-/// Why output could not be read from a worker.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum OutputError {
-    /// The worker is not connected, or the connection ended.
-    Unreachable,
-    /// Too many requests wait for it.
-    Busy,
-}
-
-impl Link {
-    /// Returns a connection and the messages to write on it.
-    pub(crate) fn new() -> (Arc<Self>, mpsc::Receiver<Result<ToWorker, Status>>) {
-        let (tx, rx) = mpsc::channel(LINK_MESSAGES_MAX);
-        let link = Self {
-            tx,
-            gone: CancellationToken::new(),
-            outputs: Mutex::default(),
-            next_output: AtomicU64::new(1),
-        };
-        (Arc::new(link), rx)
-    }
-
-    /// Queues a message. A worker that reads too slowly loses its connection: what it missed is sent again after the next Hello.
-    pub(crate) fn send(&self, message: ToWorker) {
-        if self.tx.try_send(Ok(message)).is_err() {
-            self.gone.cancel();
-        }
-    }
-
-    /// Queues the last message and ends the connection.
-    pub(crate) fn send_last(&self, message: ToWorker) {
-        self.send(message);
-        self.gone.cancel();
-    }
-
-    /// Ready when the connection shall end.
-    pub(crate) async fn gone(&self) {
-        self.gone.cancelled().await;
-    }
-
-    fn outputs(&self) -> MutexGuard<'_, HashMap<u64, oneshot::Sender<OutputChunk>>> {
-        self.outputs.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Asks for a piece of output. `make` gets the number of the request.
-    pub(crate) async fn output(&self, mut request: OutputRequest) -> Result<OutputChunk, OutputError> {
-        let (tx, rx) = oneshot::channel();
-        request.request = self.next_output.fetch_add(1, Ordering::Relaxed);
-        let number = request.request;
-        {
-            let mut outputs = self.outputs();
-            outputs.retain(|_, waiting| !waiting.is_closed());
-            if outputs.len() >= LINK_OUTPUTS_MAX {
-                return Err(OutputError::Busy);
-            }
-            outputs.insert(number, tx);
-        }
-        self.send(ToWorker {
-            output_requests: vec![request],
-            ..ToWorker::default()
-        });
-        tokio::select! {
-            chunk = rx => chunk.map_err(|_| OutputError::Unreachable),
-            () = self.gone() => Err(OutputError::Unreachable),
-        }
-    }
-
-    /// Hands a piece of output to whoever asked for it.
-    pub(crate) fn deliver(&self, chunk: OutputChunk) {
-        if let Some(waiting) = self.outputs().remove(&chunk.request) {
-            // Whoever asked may have left.
-            let _ = waiting.send(chunk);
-        }
-    }
-}
 
 /// What only the leader knows of a session.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -138,6 +49,7 @@ pub(crate) struct Opened {
     pub(crate) worker: String,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) slots: u32,
+    pub(crate) queues: BTreeSet<String>,
     /// Takes no new runs.
     pub(crate) draining: bool,
     /// The log position of the opening.
@@ -147,11 +59,15 @@ pub(crate) struct Opened {
 struct Entry {
     worker: Arc<str>,
     labels: Arc<BTreeMap<String, String>>,
+    /// The queues it serves.
+    queues: Arc<BTreeSet<String>>,
     /// The log position of its newest opening: an expiry names it.
     bound: Token,
     slots: u32,
     /// Runs it holds or is about to be given.
     held: HashSet<RunId>,
+    /// What attempts of those runs said last.
+    progress: HashMap<RunId, (Token, Progress)>,
     /// Takes no new runs.
     draining: bool,
     /// Its lease was over and it is being ended.
@@ -196,9 +112,11 @@ impl Hub {
             let entry = Entry {
                 worker: session.worker.into(),
                 labels: Arc::new(session.labels),
+                queues: Arc::new(session.queues),
                 bound: session.bound,
                 slots: session.slots,
                 held,
+                progress: HashMap::new(),
                 draining: session.closing,
                 expiring: false,
                 deadline,
@@ -231,13 +149,16 @@ impl Hub {
         }
         let deadline = clock::boot() + LEASE_COUNTED;
         let known = state.sessions.remove(&id);
-        let (held, old) = known.map_or_else(Default::default, |entry| (entry.held, entry.link));
+        let (held, progress, old) =
+            known.map_or_else(Default::default, |entry| (entry.held, entry.progress, entry.link));
         let entry = Entry {
             worker: opened.worker.into(),
             labels: Arc::new(opened.labels),
+            queues: Arc::new(opened.queues),
             bound: opened.bound,
             slots: opened.slots,
             held,
+            progress,
             draining: opened.draining,
             expiring: false,
             deadline,
@@ -245,7 +166,7 @@ impl Hub {
         };
         state.sessions.insert(id, entry);
         if let Some(old) = old {
-            old.gone.cancel();
+            old.end();
         }
         true
     }
@@ -386,11 +307,11 @@ impl Hub {
         usize::try_from(free).unwrap_or(usize::MAX)
     }
 
-    /// Whether some worker has room for a run with these demands.
-    pub(crate) fn fits(&self, placement: &Placement) -> bool {
+    /// Whether some worker has room for a run of this queue, or of none, with these demands.
+    pub(crate) fn fits(&self, queue: Option<&str>, placement: &Placement) -> bool {
         let state = self.lock();
         let mut rooms = state.takers().filter(|entry| entry.free() > 0);
-        rooms.any(|entry| placement.allows(&entry.labels))
+        rooms.any(|entry| serves(&entry.queues, queue) && placement.allows(&entry.labels))
     }
 
     /// Places runs, in their order, and reserves a slot for each. Whoever calls it proposes them and calls [`Hub::release`] for those that
@@ -410,6 +331,7 @@ impl Hub {
                 busy: entry.busy(),
                 worker: entry.worker.clone(),
                 labels: entry.labels.clone(),
+                queues: entry.queues.clone(),
             })
             .collect();
         let items = plan_assign(runs, &rooms);
@@ -425,7 +347,24 @@ impl Hub {
     pub(crate) fn release(&self, id: SessionId, run: RunId) {
         if let Some(entry) = self.lock().sessions.get_mut(&id) {
             entry.held.remove(&run);
+            entry.progress.remove(&run);
         }
+    }
+
+    /// Notes what an attempt says of itself. Only of runs that the session holds, so that there is a bound on what is kept.
+    pub(crate) fn note_progress(&self, id: SessionId, run: RunId, token: Token, progress: Progress) {
+        if let Some(entry) = self.lock().sessions.get_mut(&id)
+            && entry.held.contains(&run)
+        {
+            entry.progress.insert(run, (token, progress));
+        }
+    }
+
+    /// Returns what an attempt said last.
+    pub(crate) fn progress(&self, run: RunId, token: Token, id: SessionId) -> Option<Progress> {
+        let state = self.lock();
+        let (said_by, progress) = state.sessions.get(&id)?.progress.get(&run)?;
+        (*said_by == token).then(|| progress.clone())
     }
 
     /// Notes a sign of life, to be confirmed by a quorum.

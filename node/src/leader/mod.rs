@@ -11,13 +11,14 @@ mod effects;
 pub(crate) mod hub;
 mod janitor;
 mod leases;
+mod link;
 mod notify;
 mod reports;
 pub(crate) mod room;
 mod sessions;
 mod ticker;
 
-pub(crate) use hub::OutputError;
+pub(crate) use link::OutputError;
 pub(crate) use sessions::Gateway;
 
 use crate::shared::{OrStop, Shared};

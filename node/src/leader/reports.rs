@@ -1,6 +1,6 @@
 //! Reports of workers: proposed in batches, on the lane that clients cannot fill, and answered once they are committed.
 
-use super::hub::Link;
+use super::link::Link;
 use super::{RETRY, Term};
 use crate::shared::Shared;
 use crate::worker::wire::attempt_to_wire;

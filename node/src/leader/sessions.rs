@@ -1,7 +1,8 @@
 //! The leader's end of the workers' streams: Hello opens a session, then reports come in and runs go out.
 
 use super::effects::{held_message, send_in_parts};
-use super::hub::{HEARTBEAT, LEASE, Link, Opened, redirect};
+use super::hub::{HEARTBEAT, LEASE, Opened, redirect};
+use super::link::Link;
 use super::reports::{Kind, Report};
 use super::{Term, propose_one};
 use crate::shared::{OrStop, Shared};
@@ -11,11 +12,12 @@ use crate::worker::wire::{
 };
 use sched_core::command::{Command, Reply};
 use sched_core::ids::{RunId, SessionId, Token};
-use sched_core::limits::TEXT_BYTES_MAX;
+use sched_core::run::cut;
 use sched_core::session::Disposition;
 use sched_core::validate;
+use sched_proto::v1;
 use sched_proto::worker::worker_gateway_server::WorkerGateway;
-use sched_proto::worker::{Attempt, Completed, FromWorker, Nack, NackCode, Refused, ToWorker, Welcome};
+use sched_proto::worker::{Attempt, Completed, FromWorker, Nack, NackCode, Progress, Refused, ToWorker, Welcome};
 use sched_raft::ProposeError;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -116,7 +118,11 @@ async fn open(shared: &Shared, term: &Term, first: FromWorker, link: &Arc<Link>)
     let draining = hello.draining;
     let command = session_open_from_wire(hello).map_err(|e| refused(e.to_string(), 0))?;
     let Command::SessionOpen {
-        worker, slots, labels, ..
+        worker,
+        slots,
+        labels,
+        queues,
+        ..
     } = &command
     else {
         return Err(refused("the hello is no hello", 0));
@@ -136,8 +142,11 @@ async fn open(shared: &Shared, term: &Term, first: FromWorker, link: &Arc<Link>)
         validate::name("labels", label).map_err(|e| refused(e.to_string(), 0))?;
         validate::text("labels", value).map_err(|e| refused(e.to_string(), 0))?;
     }
+    for queue in queues {
+        validate::name("queues", queue).map_err(|e| refused(e.to_string(), 0))?;
+    }
     let (worker, slots) = (worker.clone(), *slots);
-    let labels = labels.clone();
+    let (labels, queues) = (labels.clone(), queues.clone());
     let (id, bound, dispositions) = match propose_one(shared, command).await {
         Ok(Reply::Session {
             id,
@@ -157,6 +166,7 @@ async fn open(shared: &Shared, term: &Term, first: FromWorker, link: &Arc<Link>)
         worker: worker.clone(),
         labels,
         slots,
+        queues,
         draining,
         bound,
     };
@@ -213,6 +223,9 @@ impl Connected {
         }
         for nack in message.nacks {
             self.nack(term, nack);
+        }
+        for progress in message.progress {
+            self.progress(shared, term, progress);
         }
         for chunk in message.output {
             self.link.deliver(chunk);
@@ -279,19 +292,25 @@ impl Connected {
             NackCode::Killed => "killed before it started",
             NackCode::Invalid => "not understood",
         };
-        let mut reason = if nack.reason.is_empty() {
+        let reason = if nack.reason.is_empty() {
             code.to_owned()
         } else {
             format!("{code}: {}", nack.reason)
         };
-        if reason.len() > TEXT_BYTES_MAX {
-            let end = (0..=TEXT_BYTES_MAX)
-                .rev()
-                .find(|end| reason.is_char_boundary(*end))
-                .unwrap_or(0);
-            reason.truncate(end);
-        }
+        let reason = cut(&reason).to_owned();
         self.report(term, Kind::Refused, run, token, Command::Nack { run, token, reason });
+    }
+
+    fn progress(&self, shared: &Shared, term: &Term, progress: Progress) {
+        let Ok((run, token)) = self.attempt(progress.attempt.as_ref()) else {
+            return;
+        };
+        let progress = v1::Progress {
+            percent: progress.percent.map(|percent| percent.min(100)),
+            message: cut(&progress.message).to_owned(),
+            reported_at_unix_ms: shared.clock.now().as_millis(),
+        };
+        term.hub.note_progress(self.session, run, token, progress);
     }
 
     /// Closes the session of a worker that holds nothing any more.

@@ -446,7 +446,7 @@ pub(super) fn later(searched_until: Timestamp, now: Timestamp) -> NextRun {
 fn startable(status: &TaskStatus, item: &FireItem, now: Timestamp) -> impl Iterator<Item = RunId> {
     let idle = status.live.is_empty() && status.held.is_empty();
     // Where room in a group or certain workers are needed, the dispatcher looks; so it does while missed runs are caught up with.
-    let plain = status.policy.group.is_none() && status.policy.placement.is_any();
+    let plain = status.policy.group.is_none() && status.policy.placement.is_any() && status.queue.is_none();
     let missed =
         |at: &&Timestamp| status.kind == ScheduleKind::Periodic && now.millis_since(**at) >= LATE_NOT_MISSED_MS;
     let caught_up = item.runs.iter().filter(missed).count();

@@ -44,6 +44,7 @@ impl Runner {
                 started_at,
                 ended_at,
                 output_tail: Vec::new(),
+                result: Vec::new(),
             };
             Finished {
                 result,
@@ -65,6 +66,7 @@ impl Runner {
             started_at,
             ended_at,
             output_tail,
+            result: Vec::new(),
         };
         Finished {
             result: result.bounded(),

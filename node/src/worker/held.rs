@@ -176,6 +176,7 @@ impl Held {
             started_at: now,
             ended_at: now,
             output_tail: Vec::new(),
+            result: Vec::new(),
         };
         let report = Report::Completed(Box::new(Finished {
             result,

@@ -17,19 +17,19 @@
 mod agent;
 mod anywhere;
 mod attempt;
-mod contact;
 pub mod executors;
 mod held;
-mod link;
 mod orphans;
 mod os;
 mod outbox;
 pub mod output;
-mod settled;
-pub mod stop;
-mod stream;
 pub mod supervisor;
-pub mod wire;
+
+// What does not depend on what is run, and serves remote workers too.
+pub use sched_client::worker::stop;
+use sched_client::worker::{contact, link, settled, stream};
+/// The messages of the stream.
+pub use sched_proto::convert::worker as wire;
 
 #[cfg(test)]
 mod tests;

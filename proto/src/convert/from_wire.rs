@@ -227,7 +227,7 @@ pub fn action(wire: v1::Action) -> Result<Action, Reject> {
     Ok(
         match wire
             .kind
-            .ok_or_else(|| missing("action", "one of command, http, sample, mail"))?
+            .ok_or_else(|| missing("action", "one of command, http, sample, mail, worker"))?
         {
             Kind::Command(command) => Action::Command {
                 argv: command.argv,
@@ -277,6 +277,10 @@ pub fn action(wire: v1::Action) -> Result<Action, Reject> {
                 cc: mail.cc,
                 subject: mail.subject,
                 text: mail.text,
+            },
+            Kind::Worker(worker) => Action::Worker {
+                queue: worker.queue,
+                payload: worker.payload.into(),
             },
         },
     )

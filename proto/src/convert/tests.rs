@@ -159,6 +159,10 @@ fn actions() -> Vec<Action> {
             subject: "s".into(),
             text: "t".into(),
         },
+        Action::Worker {
+            queue: "images".into(),
+            payload: vec![0, 255],
+        },
     ]
 }
 

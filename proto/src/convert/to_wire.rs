@@ -203,6 +203,10 @@ pub fn action(action: &Action) -> v1::Action {
             subject: subject.clone(),
             text: text.clone(),
         }),
+        Action::Worker { queue, payload } => Kind::Worker(v1::WorkerAction {
+            queue: queue.clone(),
+            payload: payload.clone().into(),
+        }),
     };
     v1::Action { kind: Some(kind) }
 }
@@ -446,14 +450,17 @@ pub fn run(run: &Run, task_name: Option<&str>) -> v1::Run {
         backfill: matches!(run.occurrence, Occurrence::Backfill(_)),
         delays: run.delays,
         catch_up: run.occurrence == Occurrence::CatchUp,
+        // The leader adds it.
+        progress: None,
+        queue: run.queue.clone(),
     }
 }
 
 /// Why a run is where it is. What a ready run waits for is said here, because nothing changes its record while it waits.
 fn reason(run: &Run) -> String {
-    let wanted = sched_core::explain::demands(&run.placement);
+    let wanted = sched_core::explain::demands(run);
     if run.state == RunState::Ready && !wanted.is_empty() && run.reason.is_empty() {
-        return format!("waiting for a worker with {wanted}");
+        return format!("waiting for a worker{wanted}");
     }
     match &run.group {
         Some(group) if run.state == RunState::Blocked && run.reason.is_empty() => {

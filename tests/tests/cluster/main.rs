@@ -11,6 +11,7 @@ mod runs;
 mod scheduler;
 mod schedules;
 mod tasks;
+mod workers;
 
 use anyhow::{Context, Result};
 use serde_json::Value;

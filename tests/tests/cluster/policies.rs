@@ -68,7 +68,7 @@ fn runs_go_to_workers_with_the_labels_they_ask_for() {
         for _ in 0..20 {
             cluster.enqueue(&["--require", "gpu=yes", "--sample", "ok"]).await?;
         }
-        explained(cluster, "1:1", "a worker with gpu=yes: none of 3 has that").await?;
+        explained(cluster, "1:1", "a worker with gpu=yes: none of 3 is one").await?;
         let pending = cluster.json(&["runs", "1"]).await?;
         ensure!(text(&rows(&pending)?[0], "reason")?.contains("gpu=yes"), "{pending}");
         cluster.cli(&["enqueue", "--sample", "ok", "--wait"]).await?.done()?;

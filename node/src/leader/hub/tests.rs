@@ -18,6 +18,7 @@ fn opened(worker: &str, slots: u32) -> Opened {
         worker: worker.into(),
         labels: BTreeMap::new(),
         slots,
+        queues: BTreeSet::new(),
         draining: false,
         bound: Token { index: 1, position: 0 },
     }
@@ -87,12 +88,26 @@ async fn the_end_of_a_term_sends_workers_on_and_takes_no_more() {
 }
 
 #[test]
-fn a_worker_that_does_not_read_loses_its_connection() {
+fn progress_is_that_of_the_attempt_and_ends_with_it() {
+    let hub = Hub::load(&MemTables::new()).unwrap();
     let (link, _rx) = Link::new();
-    for _ in 0..LINK_MESSAGES_MAX {
-        link.send(ToWorker::default());
-    }
-    assert!(!link.gone.is_cancelled());
-    link.send(ToWorker::default());
-    assert!(link.gone.is_cancelled());
+    hub.link(session(1), opened("a", 2), &link);
+    let token = |index| Token { index, position: 0 };
+    let said = |message: &str| Progress {
+        message: message.into(),
+        ..Progress::default()
+    };
+    hub.note_progress(session(1), run(1), token(5), said("not held"));
+    hub.holds(session(1), [run(1)]);
+    assert_eq!(hub.progress(run(1), token(5), session(1)), None);
+    hub.note_progress(session(1), run(1), token(5), said("half"));
+    hub.link(session(1), opened("a", 2), &link);
+    assert_eq!(
+        hub.progress(run(1), token(5), session(1)),
+        Some(said("half")),
+        "over streams"
+    );
+    assert_eq!(hub.progress(run(1), token(6), session(1)), None, "another attempt's");
+    hub.release(session(1), run(1));
+    assert_eq!(hub.progress(run(1), token(5), session(1)), None);
 }

@@ -71,6 +71,8 @@ impl Agent {
             labels: self.identity.labels.clone().into_iter().collect(),
             held,
             draining: self.held.is_draining(),
+            // It takes what belongs to no queue.
+            queues: Vec::new(),
         };
         let first = pb::FromWorker {
             hello: Some(hello),

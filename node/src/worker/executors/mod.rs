@@ -123,7 +123,18 @@ impl Executors {
             Action::Http { .. } => &self.http,
             Action::Sample { .. } => &self.sample,
             Action::Mail { .. } => &self.mail,
+            Action::Worker { .. } => &Elsewhere,
         }
+    }
+}
+
+/// Stands for what only a remote worker can do. No leader gives such a run to a node's own worker.
+struct Elsewhere;
+
+impl Executor for Elsewhere {
+    fn execute<'a>(&'a self, _: &'a Job, _: &'a mut StopSignal, _: &'a mut OutputWriter) -> BoxFuture<'a, Outcome> {
+        let reason = "this worker serves no queue: a run of a queue is for a remote worker";
+        Box::pin(async move { Outcome::failure(reason) })
     }
 }
 

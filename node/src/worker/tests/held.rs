@@ -26,6 +26,7 @@ fn finished() -> Finished {
         started_at: NOW,
         ended_at: NOW,
         output_tail: Vec::new(),
+        result: Vec::new(),
     };
     Finished {
         result,

@@ -9,7 +9,7 @@ const REMEMBERED_MAX: usize = 100_000;
 /// Tokens that must never be started (again). When there are too many, the lowest go, and what is not above them can no longer be
 /// told from new.
 #[derive(Debug, Default)]
-pub(crate) struct Settled {
+pub struct Settled {
     tokens: BTreeSet<Token>,
     /// The highest that was forgotten.
     forgotten: Option<Token>,
@@ -17,7 +17,7 @@ pub(crate) struct Settled {
 
 impl Settled {
     /// Remembers a token.
-    pub(crate) fn insert(&mut self, token: Token) {
+    pub fn insert(&mut self, token: Token) {
         self.tokens.insert(token);
         if self.tokens.len() > REMEMBERED_MAX {
             self.forgotten = self.forgotten.max(self.tokens.pop_first());
@@ -25,12 +25,12 @@ impl Settled {
     }
 
     /// Whether the token is over for certain.
-    pub(crate) fn contains(&self, token: Token) -> bool {
+    pub fn contains(&self, token: Token) -> bool {
         self.tokens.contains(&token)
     }
 
     /// Whether the token may have been forgotten.
-    pub(crate) fn may_have_forgotten(&self, token: Token) -> bool {
+    pub fn may_have_forgotten(&self, token: Token) -> bool {
         self.forgotten.is_some_and(|forgotten| token <= forgotten)
     }
 }

@@ -25,27 +25,27 @@ const WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 const QUEUE: usize = 2;
 
 /// An open stream.
-pub(crate) struct Link {
+pub struct Link {
     /// Batches to the leader. Dropping it ends the stream.
-    pub(crate) tx: mpsc::Sender<pb::FromWorker>,
+    pub tx: mpsc::Sender<pb::FromWorker>,
     /// Batches from the leader; an error is the last.
-    pub(crate) rx: BoxStream<'static, Result<pb::ToWorker, String>>,
+    pub rx: BoxStream<'static, Result<pb::ToWorker, String>>,
 }
 
 /// A connection on which a stream can be opened.
-pub(crate) trait Connection: Send {
+pub trait Connection: Send {
     /// Opens the stream, with Hello as its first batch.
     fn open(self: Box<Self>, hello: pb::FromWorker) -> BoxFuture<'static, Result<Link, String>>;
 }
 
 /// How a leader is reached. Two steps, so that Hello is built, and contact counted, when the connection is there.
-pub(crate) trait Dial: Send + Sync + 'static {
+pub trait Dial: Send + Sync + 'static {
     /// Connects to a leader's client address, `host:port`. The name is resolved at each call.
     fn dial(&self, address: &str) -> BoxFuture<'static, Result<Box<dyn Connection>, String>>;
 }
 
 /// Dials over gRPC.
-pub(crate) struct Grpc;
+pub struct Grpc;
 
 impl Dial for Grpc {
     fn dial(&self, address: &str) -> BoxFuture<'static, Result<Box<dyn Connection>, String>> {

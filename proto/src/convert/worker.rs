@@ -1,12 +1,12 @@
 //! Between the stream's messages and the types of `sched-core`, in both directions: the leader's end uses it too.
 
+use crate::worker as pb;
 use bytes::Bytes;
-use sched_core::limits::{HELD_TOKENS_MAX, WORKER_SLOTS_MAX};
+use sched_core::limits::{HELD_TOKENS_MAX, WORKER_QUEUES_MAX, WORKER_SLOTS_MAX};
 use sched_core::run::{RunResult, Verdict};
 use sched_core::session::Disposition;
 use sched_core::task::{Action, Delivery, ProcessLimits};
 use sched_core::{Command, NodeId, RunId, SessionId, TaskId, Timestamp, Token};
-use sched_proto::worker as pb;
 use std::time::Duration;
 
 /// The version of the protocol that this build speaks.
@@ -243,6 +243,10 @@ pub fn action_to_wire(action: &Action) -> pb::Action {
             subject: subject.clone(),
             text: text.clone(),
         }),
+        Action::Worker { queue, payload } => pb::action::Kind::Worker(pb::WorkerAction {
+            queue: queue.clone(),
+            payload: Bytes::copy_from_slice(payload),
+        }),
     };
     pb::Action { kind: Some(kind) }
 }
@@ -288,6 +292,10 @@ pub fn action_from_wire(action: pb::Action) -> Result<Action, WireError> {
             subject: mail.subject,
             text: mail.text,
         },
+        pb::action::Kind::Worker(worker) => Action::Worker {
+            queue: worker.queue,
+            payload: worker.payload.into(),
+        },
     })
 }
 
@@ -315,6 +323,7 @@ pub fn result_to_wire(result: &RunResult, reason: &str) -> pb::Result {
         started_at_ms: result.started_at.as_millis(),
         ended_at_ms: result.ended_at.as_millis(),
         output_tail: Bytes::copy_from_slice(&result.output_tail),
+        result: Bytes::copy_from_slice(&result.result),
     }
 }
 
@@ -339,6 +348,7 @@ pub fn result_from_wire(result: pb::Result) -> Result<RunResult, WireError> {
         started_at: Timestamp::from_millis(result.started_at_ms),
         ended_at: Timestamp::from_millis(result.ended_at_ms),
         output_tail: result.output_tail.into(),
+        result: result.result.into(),
     };
     Ok(result.bounded())
 }
@@ -372,6 +382,14 @@ pub fn session_open_from_wire(hello: pb::Hello) -> Result<Command, WireError> {
             expected,
         });
     }
+    if hello.queues.len() > WORKER_QUEUES_MAX {
+        let expected = format!("at most {WORKER_QUEUES_MAX} queues");
+        return Err(WireError::OutOfRange {
+            field: "queues",
+            value: hello.queues.len() as u64,
+            expected,
+        });
+    }
     Ok(Command::SessionOpen {
         worker: hello.worker,
         journal: u128::from(hello.journal_high) << 64 | u128::from(hello.journal_low),
@@ -383,6 +401,7 @@ pub fn session_open_from_wire(hello: pb::Hello) -> Result<Command, WireError> {
             .iter()
             .map(|held| attempt_from_wire(held.attempt.as_ref()))
             .collect::<Result<_, _>>()?,
+        queues: hello.queues.into_iter().collect(),
     })
 }
 
@@ -454,5 +473,5 @@ fn millis(duration: Duration) -> u64 {
 }
 
 #[cfg(test)]
-#[path = "tests/wire.rs"]
+#[allow(clippy::unwrap_used, reason = "a test that fails should say where")]
 mod tests;

@@ -44,14 +44,14 @@ impl Cause {
     }
 }
 
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Default, Debug)]
 struct Order {
     urgency: Urgency,
     cause: Option<Cause>,
 }
 
 /// The end that gives the order. Clones give it to the same attempt.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Stopper(watch::Sender<Order>);
 
 impl Default for Stopper {
@@ -90,13 +90,18 @@ impl Stopper {
 }
 
 /// The end that obeys.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct StopSignal(watch::Receiver<Order>);
 
 impl StopSignal {
     /// Returns how urgent it is now.
     pub fn urgency(&self) -> Urgency {
         self.0.borrow().urgency
+    }
+
+    /// Returns why it was told to end, if it was.
+    pub fn cause(&self) -> Option<Cause> {
+        self.0.borrow().cause
     }
 
     /// Waits until it is at least this urgent. Forgetting the wait loses nothing.

@@ -11,7 +11,7 @@ const OUTSTANDING_MAX: usize = 64;
 
 /// What a worker may still do. The times are those of a lease of 10 s.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(crate) enum Phase {
+pub enum Phase {
     /// Everything.
     Good,
     /// After 4 s: no new starts.
@@ -34,7 +34,7 @@ const STEPS: [(u32, Phase); 4] = [
 
 /// The contact with the leader.
 #[derive(Debug)]
-pub(crate) struct Contact {
+pub struct Contact {
     lease: Duration,
     /// When the last acknowledged sign of life was sent; absent without a session.
     last: Option<Duration>,
@@ -43,9 +43,15 @@ pub(crate) struct Contact {
     next_seq: u64,
 }
 
+impl Default for Contact {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Contact {
     /// Returns no contact.
-    pub(crate) fn new() -> Self {
+    pub fn new() -> Self {
         Self {
             lease: Duration::ZERO,
             last: None,
@@ -55,7 +61,7 @@ impl Contact {
     }
 
     /// A Hello sent at `sent` was answered by Welcome. Heartbeats of an earlier stream are never acknowledged any more.
-    pub(crate) fn welcomed(&mut self, sent: Duration, lease: Duration) {
+    pub fn welcomed(&mut self, sent: Duration, lease: Duration) {
         self.lease = lease;
         self.last = self.last.max(Some(sent));
         self.outstanding.clear();
@@ -63,7 +69,7 @@ impl Contact {
     }
 
     /// Returns the number for a heartbeat sent now.
-    pub(crate) fn send(&mut self, now: Duration) -> u64 {
+    pub fn send(&mut self, now: Duration) -> u64 {
         let seq = self.next_seq;
         self.next_seq += 1;
         if self.outstanding.len() == OUTSTANDING_MAX {
@@ -74,7 +80,7 @@ impl Contact {
     }
 
     /// A heartbeat, and with it every earlier one, was acknowledged. Numbers that were never sent prolong nothing.
-    pub(crate) fn acknowledged(&mut self, seq: u64) {
+    pub fn acknowledged(&mut self, seq: u64) {
         if seq >= self.next_seq {
             return;
         }
@@ -87,7 +93,7 @@ impl Contact {
     }
 
     /// The session is no longer this worker's.
-    pub(crate) fn give_up(&mut self) {
+    pub fn give_up(&mut self) {
         self.last = None;
     }
 
@@ -97,7 +103,7 @@ impl Contact {
     }
 
     /// Returns what may still be done.
-    pub(crate) fn phase(&self, now: Duration) -> Phase {
+    pub fn phase(&self, now: Duration) -> Phase {
         let Some(last) = self.last else { return Phase::GivenUp };
         let age = now.saturating_sub(last);
         let passed = STEPS.iter().rev().find(|(tenths, _)| age >= self.after(*tenths));
@@ -105,7 +111,7 @@ impl Contact {
     }
 
     /// Returns how long until the phase changes by itself; nothing when it does not.
-    pub(crate) fn until_change(&self, now: Duration) -> Option<Duration> {
+    pub fn until_change(&self, now: Duration) -> Option<Duration> {
         let age = now.saturating_sub(self.last?);
         STEPS
             .iter()

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 /// Where the stream stands.
-pub(super) enum Stream {
+pub enum Stream {
     /// Nothing is there; dialled again at an instant, or only once a leader is known.
     Idle { retry_at: Option<Instant> },
     /// The connection is being made.
@@ -30,18 +30,18 @@ pub(super) enum Stream {
 
 /// A Hello that was sent.
 #[derive(Clone)]
-pub(super) struct Hello {
-    pub(super) address: String,
+pub struct Hello {
+    pub address: String,
     /// When, since boot: contact counts from here.
-    pub(super) sent: Duration,
+    pub sent: Duration,
     /// It is answered until then, or the stream is given up.
-    pub(super) answer_by: Instant,
+    pub answer_by: Instant,
     /// The attempts it named.
-    pub(super) held: BTreeSet<Token>,
+    pub held: BTreeSet<Token>,
 }
 
 /// What happens on a stream.
-pub(super) enum StreamEvent {
+pub enum StreamEvent {
     Connected(Result<Box<dyn Connection>, String>),
     Opened(Result<Link, String>),
     Message(Box<pb::ToWorker>),
@@ -51,7 +51,7 @@ pub(super) enum StreamEvent {
 
 impl Stream {
     /// Waits for the next event. Forgetting the wait loses nothing.
-    pub(super) async fn next(&mut self) -> StreamEvent {
+    pub async fn next(&mut self) -> StreamEvent {
         match self {
             Stream::Idle { .. } => pending().await,
             Stream::Dialing { connection, .. } => StreamEvent::Connected(connection.await),
@@ -65,7 +65,7 @@ impl Stream {
     }
 
     /// Returns the address that is dialled or connected.
-    pub(super) fn address(&self) -> Option<&str> {
+    pub fn address(&self) -> Option<&str> {
         match self {
             Stream::Idle { .. } => None,
             Stream::Dialing { address, .. } => Some(address),
@@ -74,12 +74,12 @@ impl Stream {
     }
 
     /// Whether the leader has welcomed the worker on this stream.
-    pub(super) fn is_welcomed(&self) -> bool {
+    pub fn is_welcomed(&self) -> bool {
         matches!(self, Stream::Open { welcomed: true, .. })
     }
 
     /// Returns the queue to the leader, once it has welcomed the worker.
-    pub(super) fn tx(&self) -> Option<&mpsc::Sender<pb::FromWorker>> {
+    pub fn tx(&self) -> Option<&mpsc::Sender<pb::FromWorker>> {
         match self {
             Stream::Open {
                 link, welcomed: true, ..
@@ -89,7 +89,7 @@ impl Stream {
     }
 
     /// Returns when something is to be done about the stream although nothing happens on it.
-    pub(super) fn deadline(&self) -> Option<Instant> {
+    pub fn deadline(&self) -> Option<Instant> {
         match self {
             Stream::Idle { retry_at } => *retry_at,
             // Bounded by the dialler.

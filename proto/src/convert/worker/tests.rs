@@ -1,6 +1,6 @@
 use super::*;
 use prost::Message;
-use sched_core::limits::{OUTPUT_TAIL_BYTES_MAX, TEXT_BYTES_MAX};
+use sched_core::limits::{OUTPUT_TAIL_BYTES_MAX, RESULT_BYTES_MAX, TEXT_BYTES_MAX};
 
 fn jobs() -> Vec<Job> {
     let actions = [
@@ -38,6 +38,10 @@ fn jobs() -> Vec<Job> {
             cc: vec!["g@h".into()],
             subject: "s".into(),
             text: "t".into(),
+        },
+        Action::Worker {
+            queue: "images".into(),
+            payload: vec![0, 255],
         },
     ];
     actions
@@ -101,6 +105,7 @@ fn results_read_back_and_long_tails_keep_their_end() {
             started_at: Timestamp::from_millis(1),
             ended_at: Timestamp::from_millis(2),
             output_tail: b"hello".to_vec(),
+            result: b"42".to_vec(),
         };
         assert_eq!(result_from_wire(result_to_wire(&result, "why")), Ok(result.clone()));
         result.output_tail = [vec![1], vec![2; OUTPUT_TAIL_BYTES_MAX]].concat();
@@ -130,6 +135,7 @@ fn hello_becomes_the_command_that_opens_the_session() {
             attempt: Some(attempt_to_wire(run, token)),
             state: 2,
         }],
+        queues: vec!["b".into(), "a".into(), "b".into()],
         ..Default::default()
     };
     let expected = Command::SessionOpen {
@@ -139,11 +145,16 @@ fn hello_becomes_the_command_that_opens_the_session() {
         slots: 8,
         labels: [("zone".to_owned(), "a".to_owned())].into(),
         held: vec![(run, token)],
+        queues: ["a".to_owned(), "b".to_owned()].into(),
     };
     assert_eq!(session_open_from_wire(hello.clone()), Ok(expected));
 
     type Edit = fn(&mut pb::Hello);
-    let bad: [(Edit, &str); 5] = [
+    let bad: [(Edit, &str); 6] = [
+        (
+            |h| h.queues = vec!["q".into(); 33],
+            "queues is 33, expected at most 32 queues",
+        ),
         (|h| h.protocol_version = 2, "protocol_version is 2, expected 1"),
         (|h| h.slots = 0, "slots is 0, expected 1 to 10000"),
         (|h| h.slots = 10_001, "slots is 10001, expected 1 to 10000"),
@@ -223,6 +234,7 @@ fn a_reason_of_any_length_makes_a_report_that_can_be_recorded() {
             started_at: Timestamp::EPOCH,
             ended_at: Timestamp::EPOCH,
             output_tail: vec![7; 1 << 20],
+            result: vec![7; 1 << 20],
         };
         let read = result_from_wire(result_to_wire(&result, "")).unwrap();
         let (Verdict::Failure { reason } | Verdict::DelayMe { reason, .. }) = &read.verdict else {
@@ -230,5 +242,6 @@ fn a_reason_of_any_length_makes_a_report_that_can_be_recorded() {
         };
         assert_eq!(reason.len(), TEXT_BYTES_MAX - 1);
         assert_eq!(read.output_tail.len(), OUTPUT_TAIL_BYTES_MAX);
+        assert_eq!(read.result.len(), RESULT_BYTES_MAX);
     }
 }
