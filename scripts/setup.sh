@@ -4,7 +4,8 @@
 #   scripts/setup.sh build   libclang and a C++ compiler: what `cargo build` needs
 #   scripts/setup.sh lint    cargo-deny and cargo-audit, compiled into .tools/
 #   scripts/setup.sh test    docker, docker-compose, debootstrap and kubectl for the deployment tests, iptables, iproute2 and xfsprogs
-#                            for the tests under faults, and python-dateutil in .tools/ for the tests of recurrence
+#                            for the tests under faults, python-dateutil in .tools/ for the tests of recurrence, and what the Python
+#                            client needs in .tools/python
 #   scripts/setup.sh peers   etcd, beanstalkd and NATS for `make bench-peers`
 #
 # As root (or with a sudo that asks no password) packages come from the system's own package manager. Otherwise libclang
@@ -151,11 +152,25 @@ peers() {
         say "not installed: $NATS_SERVER; it is left out"
 }
 
+# A Python of its own with everything pinned, and the client's messages written from the .proto files as they are now.
+python_client() {
+    local folder=$TOOLS/python wanted=clients/python/requirements.txt
+    # As above, and made anew when something else is wanted.
+    if ! cmp -s "$wanted" "$folder/requirements.txt" || ! "$folder/bin/python" -c 'import grpc, pytest' 2>/dev/null; then
+        say "installing what the Python client needs into .tools/python"
+        { python3 -m venv --clear "$folder" >&2 &&
+            "$folder/bin/python" -m pip install --quiet --disable-pip-version-check -r "$wanted" >&2 &&
+            cp "$wanted" "$folder/"; } ||
+            { say "could not install it: the tests of the Python client will say so"; return; }
+    fi
+    "$folder/bin/python" clients/python/generate.py
+}
+
 for part in "${@:-build}"; do
     case $part in
         build) build ;;
         lint) lint ;;
-        test) test_needs; dateutil ;;
+        test) test_needs; dateutil; python_client ;;
         peers) peers ;;
         *) die "unknown part '$part': expected build, lint, test or peers" ;;
     esac

@@ -11,5 +11,18 @@ stage() {
 
 stage build cargo build --locked --workspace --bins
 stage compile cargo test --quiet --locked --workspace --no-run
+# The Python client against the binaries just built. Without its Python there is nothing to run it with.
+python_client() {
+    if [ -x .tools/python/bin/python ]; then
+        .tools/python/bin/python -m pytest -q clients/python
+    elif [ "${CI:-}" = true ]; then
+        echo "test: no .tools/python; scripts/setup.sh test makes it" >&2
+        return 1
+    else
+        echo "test: no .tools/python, the Python client is not tested (scripts/setup.sh test makes it)" >&2
+    fi
+}
+
+stage python python_client
 # One failing binary does not hide what the others have to say.
 stage run cargo test --locked --workspace --no-fail-fast

@@ -1,0 +1,1 @@
+"""The messages, written by generate.py."""
