@@ -98,7 +98,7 @@ impl Contact {
     }
 
     /// Returns when the last acknowledged sign of life was sent, and the length of the lease; nothing without a session.
-    pub(crate) fn lease(&self) -> Option<(Duration, Duration)> {
+    pub fn lease(&self) -> Option<(Duration, Duration)> {
         Some((self.last?, self.lease))
     }
 
