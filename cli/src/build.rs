@@ -494,7 +494,9 @@ impl Builder<'_> {
         let payload = match text {
             Some(text) if !is_file => serde_json::from_str::<serde_json::Value>(text)
                 .map_err(|error| {
-                    let what = format!("is not JSON ({error}); expected for example '{{\"width\": 640}}', or @FILE");
+                    let shown: String = text.chars().take(80).collect();
+                    let what =
+                        format!("{shown} is not JSON ({error}); expected for example '{{\"width\": 640}}', or @FILE");
                     self.problem("action", "payload", what)
                 })?
                 .to_string()

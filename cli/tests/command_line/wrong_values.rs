@@ -108,6 +108,12 @@ pub(crate) const WRONG: &[Wrong] = &[
     task("http-status", "--http http://x", "x", NUMBER),
     task("http-timeout", "--http http://x", "soon", DURATION),
     task("expect", "--http http://x", "(ok", "ok|done"),
+    shown("a\\tb", task("queue", "", "a\tb", NAME)),
+    task("payload", "--queue q", "{x", "{\"width\": 640}"),
+    shown(
+        "/no/such/file",
+        task("payload", "--queue q", "@/no/such/file", "No such file"),
+    ),
     task("sample", "", "perhaps", "ok,500"),
     task("mail-to", "--subject s", "Ann <ann@x.org>", "ann@example.org"),
     task("mail-cc", "--mail-to a@x.org --subject s", "bob", "ann@example.org"),
