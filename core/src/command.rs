@@ -1,9 +1,11 @@
 //! What can be proposed, what is answered, and what is refused.
 
 mod call;
+mod effect;
 mod spool;
 
 pub use call::{Call, Remembered};
+pub use effect::Effect;
 pub use spool::{DrainItem, SpoolAction, SpoolOp};
 
 use crate::calendar::CalendarSpec;
@@ -514,71 +516,6 @@ pub enum Reject {
         expected: u64,
         /// As it is; 0 when it is not there.
         actual: u64,
-    },
-}
-
-/// A hint for the node that holds the duty. Lost ones are found again by the next round.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Effect {
-    /// Something is due at this instant.
-    WakeTicker(Timestamp),
-    /// Something became ready, or a slot became free.
-    WakeDispatcher,
-    /// The spool has operations to drain.
-    WakeDrain,
-    /// Tell the worker to start (at-least-once) or to ask for the grant (at-most-once).
-    StartAttempt {
-        /// Which.
-        run: RunId,
-        /// The attempt.
-        token: Token,
-        /// Whose.
-        session: SessionId,
-    },
-    /// Tell the worker to kill it.
-    Kill {
-        /// Which.
-        run: RunId,
-        /// The attempt.
-        token: Token,
-        /// Whose.
-        session: SessionId,
-    },
-    /// A run changed its state.
-    RunChanged {
-        /// Which.
-        run: RunId,
-    },
-    /// A task changed its state.
-    TaskChanged {
-        /// Which.
-        task: TaskId,
-    },
-    /// A run ended whose task has somebody to notify.
-    RunEnded {
-        /// Which.
-        run: RunId,
-        /// It finished, and the run that ended before it failed.
-        recovered: bool,
-    },
-    /// Occurrences were missed or skipped of a task that has somebody to notify.
-    OccurrencesMissed {
-        /// Which.
-        task: TaskId,
-        /// The number of the line in its ledger that says which.
-        line: u64,
-    },
-    /// A session ended.
-    SessionEnded {
-        /// Which.
-        session: SessionId,
-    },
-    /// A worker gets no new runs any more, or again.
-    WorkerDrained {
-        /// Its name.
-        worker: String,
-        /// No new runs.
-        drained: bool,
     },
 }
 

@@ -11,6 +11,8 @@
 #[path = "rng/calendars.rs"]
 mod calendars;
 mod rng;
+#[path = "rng/workers.rs"]
+mod workers;
 
 use rng::Rng;
 use sched_core::apply::{Position, apply_entry, read_record};
@@ -426,13 +428,7 @@ impl World {
             32 => Command::SessionClose {
                 session: self.session(),
             },
-            44 => Command::DrainWorker {
-                worker: format!("w{}", self.rng.below(4)),
-                note: String::new(),
-            },
-            45 => Command::UndrainWorker {
-                worker: format!("w{}", self.rng.below(4)),
-            },
+            44 | 45 => workers::drained(&mut self.rng),
             33 => Command::Backfill {
                 task: self.task_ref(),
                 generation: 1 + self.rng.below(3),
