@@ -175,7 +175,7 @@ impl<'a, V: View> Ctx<'a, V> {
     /// Writes a ledger line of a task and drops the one that is over the bound.
     pub(super) fn ledger(&mut self, task: TaskId, status: &mut TaskStatus, fact: LedgerFact) {
         match &fact {
-            LedgerFact::Missed { count, .. } => self.meta.missed += count,
+            LedgerFact::Missed { count, .. } => self.meta.missed = self.meta.missed.saturating_add(*count),
             LedgerFact::Skipped { .. } => self.meta.skipped += 1,
             // Those of a calendar are counted by the one who knows how many are new.
             LedgerFact::DrainFailed { .. } | LedgerFact::Closed { .. } => {}
