@@ -53,8 +53,8 @@ pub struct AgentSettings {
     #[arg(long, env = "SCHED_LABELS", value_name = "KEY=VALUE,…", value_delimiter = ',')]
     pub labels: Option<Vec<String>>,
 
-    /// How the processes of a run are held together, so that none outlives it: `auto` takes what there is of `cgroup2`, `cgroup1` (the
-    /// freezer) and, where no cgroup can be written, `subreaper` (their supervisor alone).
+    /// How the processes of a run are held together, so that none outlives it: `subreaper`, the default, by their supervisor alone;
+    /// `cgroup2` and `cgroup1` (the freezer) in a cgroup too, for workers that start few; `auto` takes the strongest that there is.
     #[arg(long, env = "SCHED_CONTAINMENT", value_name = "HOW")]
     pub containment: Option<Containment>,
 
