@@ -226,6 +226,7 @@ def _schedule(fields: _Fields, namespace: str) -> Tuple[pb.Schedule, pb.Bounds]:
         at = fields.take(field)
         if at is not None:
             setattr(bounds, f"{field}_unix_ms", instant(field, at))
+    bounds.calendars.extend(fields.many("calendars"))
     count, jitter = fields.take("count"), fields.duration("jitter")
     if count is not None:
         bounds.count = count
@@ -319,6 +320,11 @@ def _http(text: Any, fields: _Fields) -> pb.Action:
         if not colon or not name.strip():
             raise invalid("action.header", f'{header!r} is not "Name: value"')
         http.headers.add(name=name.strip(), value=value.strip())
+    for header in fields.many("expect_header"):
+        name, colon, value = str(header).partition(":")
+        if not colon or not name.strip():
+            raise invalid("action.expect_header", f'{header!r} is not "Name: RE", for example "Content-Type: json"')
+        http.expect_headers.add(name=name.strip(), value=value.strip())
     expect = fields.take("expect")
     if expect is not None:
         http.expect = expect
@@ -368,9 +374,16 @@ _NOTIFY = {
 
 def _policy(fields: _Fields) -> pb.Policy:
     policy = pb.Policy(overlap=fields.word("overlap", _OVERLAP), delivery=fields.word("delivery", _DELIVERY))
-    policy.priority = fields.take("priority", 0)
+    _set(policy, "priority", fields.take("priority"))
     _set(policy, "grace_ms", fields.duration("grace"))
-    _set(policy, "time_limit_ms", fields.duration("time_limit"))
+    limit = fields.take("time_limit")
+    # 0 says that there is none, whatever the cluster's default is.
+    if limit == "none":
+        policy.time_limit_ms = 0
+    elif limit is not None:
+        policy.time_limit_ms = duration_ms("policy.time_limit", limit)
+    _set(policy, "catch_up_every_ms", fields.duration("catch_up_every"))
+    _set(policy.tries, "put_off_ms_max", fields.duration("put_off_max"))
     missed = fields.take("missed")
     if missed is not None:
         found = re.fullmatch(r"skip|latest|all:(\d+)", str(missed))
