@@ -2,9 +2,11 @@
 
 mod definitions;
 mod members;
+mod resolve;
 
 pub(crate) use definitions::{Config, ConfigWhat, DeleteHistory, EndedWord, Update};
 pub(crate) use members::{ClusterVerb, Replace};
+pub(crate) use resolve::{ResolutionWord, Resolve};
 
 use crate::input::{ActionInput, PolicyInput, ScheduleInput, pair, whole};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -110,6 +112,8 @@ pub(crate) enum Verb {
     /// Give failed or cancelled runs a new round of tries
     #[command(after_help = "Example:\n  schedcli retry 42:3")]
     Retry(Runs),
+    /// Say what became of LOST runs, whose workers do not tell
+    Resolve(Resolve),
     /// Cancel runs that have not ended
     #[command(after_help = "Example:\n  schedcli cancel 42:4 43:1")]
     Cancel(Runs),
@@ -147,6 +151,11 @@ pub(crate) enum Verb {
     Start(StartAgain),
     /// Show and change the settings of the cluster
     Config(Config),
+    /// Take back the time of the state, which a node with a wrong clock has set far ahead
+    #[command(
+        after_help = "Refused unless the time is ahead of the clocks of a majority; `schedcli check` says so. Kept with who asked."
+    )]
+    ResetClock(Nothing),
     /// Look for what is wrong
     Check(Check),
     /// List the nodes

@@ -5,12 +5,14 @@
 
 use crate::build::{Builder, Origin, Problem};
 use crate::input::{
-    ActionInput, DeliveryWord, DstWord, EndingWord, MailInput, OverlapWord, PolicyInput, ScheduleInput, pairs,
-    pairs_as_map,
+    ActionInput, DeliveryWord, DstWord, EndingWord, MailInput, OnDisconnectWord, OverlapWord, PolicyInput,
+    ScheduleInput, pairs, pairs_as_map,
 };
 use sched_client::Submission;
 use sched_core::schedule::{DstPolicy, Schedule, Zones, format_duration};
-use sched_core::task::{Action, Bounds, Delivery, Ending, Overlap, Policy, PolicyField, TaskRef, TaskSpec};
+use sched_core::task::{
+    Action, Bounds, Delivery, Ending, OnDisconnect, Overlap, Policy, PolicyField, TaskRef, TaskSpec,
+};
 use sched_core::{Timestamp, validate};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
@@ -446,6 +448,11 @@ fn policy_of(policy: &Policy) -> PolicyInput {
             Delivery::AtLeastOnce => DeliveryWord::AtLeastOnce,
             Delivery::AtMostOnce => DeliveryWord::AtMostOnce,
         }),
+        on_disconnect: policy.on_disconnect.map(|on_disconnect| match on_disconnect {
+            OnDisconnect::Kill => OnDisconnectWord::Kill,
+            OnDisconnect::Continue => OnDisconnectWord::Continue,
+        }),
+        lost_hold: (policy.lost_hold_ms != built_in.lost_hold_ms).then(|| format_duration(policy.lost_hold_ms)),
         time_limit: text(PolicyField::TimeLimit),
         priority: says(PolicyField::Priority).then_some(policy.priority),
         keep_finished: says(PolicyField::KeepFinished).then_some(kept.finished_max),

@@ -219,8 +219,8 @@ pub(crate) struct ActionInput {
 #[derive(Args, Serialize, Deserialize, Clone, PartialEq, Debug, Default)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct MailInput {
-    /// Send a mail to this address, through the relay of the worker's node; may be repeated. Sent at least once: after a
-    /// lost worker perhaps twice, under the same Message-ID
+    /// Send a mail to this address, through the relay of the worker's node; may be repeated. Sent at most once unless
+    /// --delivery says otherwise
     #[arg(id = "mail_to", long = "mail-to", value_name = "A")]
     #[serde(deserialize_with = "one_or_many", skip_serializing_if = "Vec::is_empty")]
     pub(crate) to: Vec<String>,
@@ -293,6 +293,14 @@ pub(crate) struct PolicyInput {
     #[arg(long, value_enum, value_name = "POLICY")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) delivery: Option<DeliveryWord>,
+    /// Runs whose worker loses contact [default: kill; continue when at-most-once]
+    #[arg(long, value_enum, value_name = "POLICY")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) on_disconnect: Option<OnDisconnectWord>,
+    /// How long a LOST run keeps its place in overlap and group limits [default: 1h]
+    #[arg(long, value_name = "D")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) lost_hold: Option<String>,
     /// Longest run; after it the whole process tree is killed; none says that there is no limit [default: none]
     #[arg(long, value_name = "D")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -367,6 +375,16 @@ pub(crate) enum DeliveryWord {
     AtLeastOnce,
     /// Never start twice
     AtMostOnce,
+}
+
+/// See [`PolicyInput::on_disconnect`].
+#[derive(ValueEnum, Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Debug)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum OnDisconnectWord {
+    /// Killed, so that they can run elsewhere
+    Kill,
+    /// They run on, and are reported when contact is back; only at-most-once
+    Continue,
 }
 
 fn is_false(flag: &bool) -> bool {

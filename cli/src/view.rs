@@ -277,7 +277,7 @@ impl TaskDetails {
                 document_of(&spec)
             }),
             task: TaskView::new(task),
-            ledger: reply.ledger.into_iter().map(ledger_line).collect(),
+            ledger: reply.ledger.into_iter().map(ledger::ledger_line).collect(),
         }
     }
 }
@@ -288,40 +288,6 @@ fn defaulted(policy: &Policy) -> BTreeMap<&'static str, String> {
         .filter(|field| !policy.stated.contains(*field))
         .map(|field| (field.as_str(), policy.text_of(field)))
         .collect()
-}
-
-fn ledger_line(line: v1::LedgerLine) -> LedgerView {
-    use v1::ledger_line::Fact;
-    let (fact, first, last, count, reason) = match line.fact {
-        Some(Fact::Missed(missed)) => (
-            "missed",
-            Some(missed.first_unix_ms),
-            Some(missed.last_unix_ms),
-            missed.count,
-            missed.reason,
-        ),
-        Some(Fact::Skipped(skipped)) => {
-            let at = Some(skipped.scheduled_at_unix_ms);
-            ("skipped", at, at, 1, skipped.reason)
-        }
-        Some(Fact::Closed(closed)) => (
-            "skipped",
-            Some(closed.first_unix_ms),
-            Some(closed.last_unix_ms),
-            closed.count,
-            format!("calendar {}", closed.calendar),
-        ),
-        Some(Fact::DrainFailed(failed)) => ("drain_failed", None, None, 0, failed.reason),
-        None => ("unknown", None, None, 0, String::new()),
-    };
-    LedgerView {
-        at: instant(line.at_unix_ms),
-        fact,
-        first: instant_or_none(first),
-        last: instant_or_none(last),
-        count,
-        reason,
-    }
 }
 
 /// Writes one thing as lines of `key  value`; what is not there is left out.
@@ -404,6 +370,7 @@ mod action;
 pub(crate) mod calendar;
 mod cluster;
 mod config;
+mod ledger;
 mod run;
 mod workers;
 use action::action_line;

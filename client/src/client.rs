@@ -40,6 +40,7 @@ macro_rules! call {
 
 mod calendars;
 mod definitions;
+mod operator;
 // Below the macro, which it uses.
 mod workers;
 

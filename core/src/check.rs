@@ -43,11 +43,12 @@ pub fn check(view: &impl View) -> Result<Vec<String>, Fault> {
 
 type Invariant = fn(&State, &mut Vec<String>);
 
-const INVARIANTS: [Invariant; 12] = [
+const INVARIANTS: [Invariant; 13] = [
     every_record_is_in_its_index,
     every_index_entry_has_its_record,
     counters_count_records,
     live_and_held_runs_are_exactly_those_not_ended,
+    lost_runs_are_listed,
     held_runs_wait_for_a_live_one,
     task_states_fit_their_runs,
     running_runs_have_a_live_session,
@@ -179,7 +180,8 @@ fn counters_count_records(state: &State, findings: &mut Vec<String>) {
     }
 }
 
-/// A run that has not ended is in exactly one of its task's two lists; one that has is in neither.
+/// A run that has not ended is in exactly one of its task's two lists; one that has is in neither, nor is a lost one that has given up its
+/// place.
 fn live_and_held_runs_are_exactly_those_not_ended(state: &State, findings: &mut Vec<String>) {
     let mut listed: BTreeMap<RunId, bool> = BTreeMap::new();
     for (id, status) in &state.statuses {
@@ -198,6 +200,7 @@ fn live_and_held_runs_are_exactly_those_not_ended(state: &State, findings: &mut 
         let expected = match run.state {
             state if state.is_terminal() => None,
             RunState::Held => Some(true),
+            RunState::Lost { hold_until: None, .. } => None,
             _ => Some(false),
         };
         if listed.remove(id) != expected {
@@ -209,6 +212,25 @@ fn live_and_held_runs_are_exactly_those_not_ended(state: &State, findings: &mut 
     }
     for id in listed.keys() {
         findings.push(format!("run {id} is listed by its task but has no record"));
+    }
+}
+
+/// A task lists exactly those of its runs as lost that are.
+fn lost_runs_are_listed(state: &State, findings: &mut Vec<String>) {
+    let mut lost: BTreeMap<TaskId, Vec<u64>> = BTreeMap::new();
+    for (id, run) in &state.runs {
+        if matches!(run.state, RunState::Lost { .. }) {
+            lost.entry(id.task).or_default().push(id.number);
+        }
+    }
+    for (id, status) in &state.statuses {
+        let actual = lost.remove(id).unwrap_or_default();
+        if status.lost != actual {
+            findings.push(format!(
+                "task {id} lists {:?} as lost, which are {actual:?}",
+                status.lost
+            ));
+        }
     }
 }
 
@@ -224,7 +246,7 @@ fn held_runs_wait_for_a_live_one(state: &State, findings: &mut Vec<String>) {
 /// A task is RUNNING exactly while a run of it is alive; an ended one has the time it ended at.
 fn task_states_fit_their_runs(state: &State, findings: &mut Vec<String>) {
     for (id, status) in &state.statuses {
-        let alive = !status.live.is_empty();
+        let alive = status.is_busy();
         let fits = match status.state {
             TaskState::Running => alive,
             TaskState::Terminated => true,

@@ -48,6 +48,8 @@ pub enum Kind {
     CalendarCount = 16,
     /// [`crate::session::Drained`].
     Drained = 17,
+    /// The session a worker's journal belongs to.
+    JournalEntry = 18,
     /// Consensus: a vote.
     Vote = 32,
     /// Consensus: a log entry's header and payload.
@@ -64,6 +66,8 @@ pub enum Kind {
     LogStanding = 38,
     /// Storage: what the members of a forming cluster agreed on.
     Formation = 39,
+    /// Worker: a block of records of its journal.
+    JournalBlock = 48,
 }
 
 /// Bytes that are not what they should be.

@@ -2,10 +2,12 @@
 
 mod call;
 mod effect;
+mod resolution;
 mod spool;
 
 pub use call::{Call, Remembered};
-pub use effect::Effect;
+pub use effect::{Effect, Outcome};
+pub use resolution::Resolution;
 pub use spool::{DrainItem, SpoolAction, SpoolOp};
 
 use crate::calendar::CalendarSpec;
@@ -13,7 +15,7 @@ use crate::config::{Config, Setting};
 use crate::ids::{NodeId, RequestKey, RunId, SessionId, TaskId, Token};
 use crate::run::RunResult;
 use crate::schedule::Schedule;
-use crate::session::Disposition;
+use crate::session::{Disposition, JournalPosition};
 use crate::task::{NextRun, TaskRef, TaskSpec, TaskState};
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -159,6 +161,8 @@ pub enum Command {
         token: Token,
         /// Whose.
         session: SessionId,
+        /// Where the worker's journal ends, the record of this start included.
+        position: Option<JournalPosition>,
     },
     /// Reports the end of an attempt.
     Complete {
@@ -166,15 +170,21 @@ pub enum Command {
         run: RunId,
         /// The attempt.
         token: Token,
+        /// Who reports: the session that was given the attempt, or a later one of the same journal.
+        session: SessionId,
+        /// Where the worker's journal ends, the record of this end included.
+        position: Option<JournalPosition>,
         /// How it ended.
         result: Box<RunResult>,
     },
-    /// The worker did not start the attempt and will not.
+    /// The worker refuses an attempt that it was just given, and keeps no record of it.
     Nack {
         /// The run.
         run: RunId,
         /// The attempt.
         token: Token,
+        /// Who refuses.
+        session: SessionId,
         /// Why.
         reason: String,
     },
@@ -194,6 +204,10 @@ pub enum Command {
         held: Vec<(RunId, Token)>,
         /// The queues it serves; none for one that takes every other run.
         queues: BTreeSet<String>,
+        /// Where its journal ends; absent for a worker without a journal on disk.
+        position: Option<JournalPosition>,
+        /// One random number per opening, as in the journal: from the last that was answered to this one's. See [`crate::session`].
+        openings: Vec<u64>,
     },
     /// A session's lease is over.
     SessionExpire {
@@ -294,6 +308,31 @@ pub enum Command {
     UndrainWorker {
         /// Its name.
         worker: String,
+    },
+    /// The worker's journal says that the attempt never started and never will: also of a run that was given up as lost.
+    NotStarted {
+        /// The run.
+        run: RunId,
+        /// The attempt.
+        token: Token,
+        /// Who says so: the session that was given the attempt, or a later one of the same journal.
+        session: SessionId,
+        /// Where the worker's journal ends, the record of the refusal included.
+        position: Option<JournalPosition>,
+        /// Why.
+        reason: String,
+    },
+    /// An operator says what became of a lost run.
+    Resolve {
+        /// Which.
+        run: RunId,
+        /// What.
+        resolution: Resolution,
+    },
+    /// An operator takes back the time of the state, which a wrong clock has set far ahead.
+    ResetClock {
+        /// Leader time, confirmed by the clocks of a majority.
+        to: Timestamp,
     },
 }
 
@@ -499,6 +538,26 @@ pub enum Reject {
         /// Which.
         session: SessionId,
     },
+    /// The worker's journal is not the one that the session knows: it was restored or copied.
+    #[error(
+        "the journal of worker {worker:?} {problem}: it was restored or copied, and may claim nothing; join with a new journal"
+    )]
+    OtherJournal {
+        /// Whose.
+        worker: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The attempt was given to another worker.
+    #[error("attempt {token} of run {run} was never given to worker {worker:?}; only who was given it can report it")]
+    NotYours {
+        /// The run.
+        run: RunId,
+        /// The attempt named.
+        token: Token,
+        /// Who named it.
+        worker: String,
+    },
     /// Proposed by a leader of an earlier term: nothing was done, repeat it with the same request id.
     #[error("proposed in term {proposed}, committed in term {committed}")]
     WrongTerm {
@@ -517,15 +576,6 @@ pub enum Reject {
         /// As it is; 0 when it is not there.
         actual: u64,
     },
-}
-
-/// What one command did.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Outcome {
-    /// For the proposer.
-    pub reply: Result<Reply, Reject>,
-    /// For the duties.
-    pub effects: Vec<Effect>,
 }
 
 /// Damage or a disk error below `apply`: the node stops. Never a replicated answer.

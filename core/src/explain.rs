@@ -231,6 +231,21 @@ fn history(view: &impl View, id: TaskId, status: &TaskStatus, lines: &mut Vec<St
             } => format!(
                 "{count} occurrences from {first} to {last} were skipped: calendar {calendar:?} closes those times."
             ),
+            LedgerFact::StaleReport {
+                run, worker, verdict, ..
+            } => format!(
+                "Worker {worker} reported {verdict} of run {run} after the attempt had been given up: it may have overlapped its successor."
+            ),
+            LedgerFact::Resolved {
+                run,
+                resolution,
+                principal,
+            } if principal.is_empty() => format!("Lost run {run} was resolved as {resolution}."),
+            LedgerFact::Resolved {
+                run,
+                resolution,
+                principal,
+            } => format!("Lost run {run} was resolved as {resolution} by {principal}."),
             LedgerFact::DrainFailed { reason } => format!("An operation from the spool failed: {reason}."),
         });
     }
@@ -279,7 +294,14 @@ pub fn run(view: &impl View, id: RunId) -> Result<Option<Vec<String>>, Fault> {
                 lines.push(format!("It is being cancelled{reason}."));
             }
         }
-        RunState::Lost { .. } => lines.push(format!("Nobody knows how it ended{reason}.")),
+        RunState::Lost { hold_until, .. } => {
+            lines.push(format!("Nobody knows how it ended{reason}."));
+            lines.push(match hold_until {
+                Some(until) => format!("Until {until} it keeps its place in overlap and group limits."),
+                None => "It no longer keeps its place in overlap and group limits.".to_owned(),
+            });
+            lines.push("Its worker may still tell; or say it with `schedcli resolve`.".to_owned());
+        }
         RunState::Finished | RunState::Failed | RunState::Terminated => ended(&run, &mut lines),
     }
     if run.losses > 0 {

@@ -46,6 +46,10 @@ pub const ENDED_TASKS_DEFAULT: u64 = 1_000_000;
 pub const PRUNE_MAX: u32 = 64;
 /// Tasks that are looked at for a cycle when a task is made to wait for others.
 pub const CYCLE_SEARCH_MAX: usize = 1000;
+/// LOST runs of one task: beyond it the oldest counts as failed.
+pub const LOST_RUNS_MAX: usize = 1000;
+/// Openings of a session that one `SessionOpen` names: those that were not answered, and one more.
+pub const OPENINGS_MAX: usize = 64;
 /// Losses of workers after which a run fails as `worker_lost`, so that a poisonous task cannot take down worker after worker.
 pub const LOSSES_MAX: u32 = 5;
 /// An occurrence that comes due while there is no leader is late, not missed, up to this age.

@@ -62,6 +62,8 @@ pub enum RunState {
     Lost {
         /// The attempt.
         token: Token,
+        /// Until then it keeps its place in overlap and group limits; absent once that is over.
+        hold_until: Option<Timestamp>,
     },
     /// Succeeded.
     Finished,
@@ -91,7 +93,13 @@ impl RunState {
     pub fn takes_room(self) -> bool {
         matches!(
             self,
-            RunState::Ready | RunState::Assigned { .. } | RunState::Running { .. } | RunState::Lost { .. }
+            RunState::Ready
+                | RunState::Assigned { .. }
+                | RunState::Running { .. }
+                | RunState::Lost {
+                    hold_until: Some(_),
+                    ..
+                }
         )
     }
 
@@ -120,6 +128,12 @@ pub struct Attempt {
     pub assigned_at: Timestamp,
     /// How it ended: `success`, `failure`, `worker_lost`, `refused`, `delayed`; absent while under way.
     pub ended: Option<AttemptEnd>,
+    /// It starts at most once, whatever its task says by now.
+    pub at_most_once: bool,
+    /// The journal of the worker it was given to: only that one may report it.
+    pub journal: u128,
+    /// How long that journal was, its record of the start included, when the start was granted (at-most-once); else 0.
+    pub journal_length: u64,
 }
 
 /// How an attempt ended.
@@ -139,6 +153,10 @@ pub enum AttemptEnd {
     Cancelled,
     /// Given up as lost or refused, and reported by its worker afterwards: it may have overlapped its successor.
     ReportedLate,
+    /// Its worker ended it because it was stopping.
+    WorkerStopped,
+    /// An operator said what became of it.
+    Resolved,
 }
 
 /// What an executor reports when an attempt has ended.
@@ -199,6 +217,18 @@ pub enum Verdict {
     },
     /// Killed because the cluster said so.
     Cancelled,
+    /// Its worker ended it by itself, because it was stopping or had lost contact.
+    Abandoned {
+        /// For people.
+        reason: String,
+        /// The worker was stopped on purpose, which says nothing against the task.
+        stopping: bool,
+    },
+    /// Its worker was killed or crashed while it ran, and has started again: nobody knows how it ended.
+    Lost {
+        /// For people.
+        reason: String,
+    },
 }
 
 /// The record of a run.
@@ -348,4 +378,38 @@ pub enum LedgerFact {
         /// Which calendar.
         calendar: String,
     },
+    /// An attempt that had been given up was reported after all: it may have overlapped its successor.
+    StaleReport {
+        /// Its run.
+        run: RunId,
+        /// The attempt.
+        token: Token,
+        /// Who reported it.
+        worker: String,
+        /// How it ended: a word of [`Verdict::as_str`].
+        verdict: String,
+    },
+    /// An operator said what became of a lost run.
+    Resolved {
+        /// Which.
+        run: RunId,
+        /// A word of [`crate::command::Resolution::as_str`].
+        resolution: String,
+        /// Who said so.
+        principal: String,
+    },
+}
+
+impl Verdict {
+    /// Returns the word used in ledger and log.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Verdict::Success => "success",
+            Verdict::Failure { .. } => "failure",
+            Verdict::DelayMe { .. } => "delay",
+            Verdict::Cancelled => "cancelled",
+            Verdict::Abandoned { .. } => "abandoned",
+            Verdict::Lost { .. } => "lost",
+        }
+    }
 }

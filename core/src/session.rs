@@ -5,6 +5,15 @@ use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// The end of a worker's journal: how many records it has, and the hash over all of them. The session keeps the highest it was told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct JournalPosition {
+    /// Records written, ever.
+    pub length: u64,
+    /// Hash over all of them.
+    pub head: [u8; 16],
+}
+
 /// The record of a live session.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Session {
@@ -26,6 +35,10 @@ pub struct Session {
     pub closing: bool,
     /// The queues it serves. One that serves any takes their runs and no others; one that serves none takes all other runs.
     pub queues: BTreeSet<String>,
+    /// The highest position of the journal that was told; absent for a worker without a journal on disk.
+    pub position: Option<JournalPosition>,
+    /// The random number that the worker wrote to its journal before its newest `SessionOpen`; 0 without a journal on disk.
+    pub opening: u64,
 }
 
 /// Whether a worker that serves these queues takes runs of this one; nothing stands for runs that belong to no queue.

@@ -1,12 +1,16 @@
 //! What is wanted: the definition of a task, and its run-time state beside it.
 
+mod delivery;
 mod field;
 mod notify;
 mod placement;
+mod status;
 
+pub use delivery::{Delivery, LOST_HOLD_MS_DEFAULT, OnDisconnect};
 pub use field::{NONE, PolicyField, Stated};
 pub use notify::{Notify, NotifyOn, NotifyTo};
 pub use placement::{Group, Placement};
+pub use status::Pause;
 
 use crate::ids::TaskId;
 use crate::schedule::Schedule;
@@ -262,15 +266,6 @@ pub enum Overlap {
     Replace,
 }
 
-/// What an unknown outcome means.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub enum Delivery {
-    /// Try again: two starts are better than none.
-    AtLeastOnce,
-    /// Never start twice: an unknown outcome is shown as LOST.
-    AtMostOnce,
-}
-
 /// How often and how fast a failed run is tried again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Tries {
@@ -370,6 +365,10 @@ pub struct Policy {
     pub placement: Placement,
     /// Who hears of its runs.
     pub notify: Vec<Notify>,
+    /// Runs whose worker loses contact; absent means by delivery: at-least-once is killed, at-most-once runs on.
+    pub on_disconnect: Option<OnDisconnect>,
+    /// How long a LOST run keeps its place in overlap and group limits, in milliseconds.
+    pub lost_hold_ms: u64,
     /// Which of them the task's owner has stated; the others have the defaults of the time when the task was accepted.
     pub stated: Stated,
     /// Runs that are caught up with start at least so far apart, in milliseconds; in any case one after the other.
@@ -390,6 +389,8 @@ impl Default for Policy {
             group: None,
             placement: Placement::default(),
             notify: Vec::new(),
+            on_disconnect: None,
+            lost_hold_ms: LOST_HOLD_MS_DEFAULT,
             stated: Stated::default(),
             catch_up_every_ms: 0,
         }
@@ -454,17 +455,6 @@ impl std::str::FromStr for TaskState {
                 )
             })
     }
-}
-
-/// A pause: the task keeps its place in the tables but is not fired.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Pause {
-    /// For people.
-    pub note: String,
-    /// When it resumes by itself.
-    pub until: Option<Timestamp>,
-    /// Since when, by leader time.
-    pub since: Timestamp,
 }
 
 /// How many occurrences a schedule can have by itself.
@@ -546,6 +536,8 @@ pub struct TaskStatus {
     pub live: Vec<u64>,
     /// Runs waiting for the live ones to end, in order.
     pub held: Vec<u64>,
+    /// LOST runs, ascending; those that still keep their place are live, too.
+    pub lost: Vec<u64>,
     /// Finished runs ever.
     pub finished: u64,
     /// Failed, missed and terminated runs ever.
@@ -567,14 +559,4 @@ pub struct TaskStatus {
     pub caught_up_at: Option<Timestamp>,
     /// See [`Action::queue`]; copied, as firing never reads the definition.
     pub queue: Option<String>,
-}
-
-impl TaskStatus {
-    /// Whether the next of the runs that follow each other may start: where runs may overlap, it waits for its like only.
-    pub fn is_turn_free(&self) -> bool {
-        match self.policy.overlap {
-            Overlap::Allow => self.turn.is_none(),
-            Overlap::Skip | Overlap::QueueOne | Overlap::QueueAll | Overlap::Replace => self.live.is_empty(),
-        }
-    }
 }

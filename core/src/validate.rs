@@ -9,7 +9,7 @@ use crate::calendar::{CalendarSpec, DAYS, Interval};
 use crate::command::Reject;
 use crate::limits;
 use crate::schedule::Schedule;
-use crate::task::{Bounds, Delivery, Missed, Policy, ScheduleKind, TaskSpec};
+use crate::task::{Bounds, Delivery, Missed, OnDisconnect, Policy, ScheduleKind, TaskSpec};
 use crate::time::Timestamp;
 
 fn invalid(field: impl Into<String>, problem: impl Into<String>) -> Reject {
@@ -53,6 +53,12 @@ pub fn task_spec(spec: &TaskSpec) -> Result<(), Reject> {
     schedule(&spec.schedule)?;
     action::action(&spec.action)?;
     policy(&spec.policy)?;
+    if spec.delivery() == Delivery::AtLeastOnce && spec.policy.on_disconnect == Some(OnDisconnect::Continue) {
+        return Err(invalid(
+            "policy.on_disconnect",
+            "continue goes with at-most-once delivery: an at-least-once run is started elsewhere once its worker is out of contact",
+        ));
+    }
     bounds(&spec.bounds, &spec.schedule)
 }
 
@@ -303,12 +309,16 @@ fn policy(policy: &Policy) -> Result<(), Reject> {
             format!("{}; expected 100 to 10000", tries.factor_percent),
         ));
     }
-    if policy.delivery == Some(Delivery::AtMostOnce) {
+    if policy.delivery == Some(Delivery::AtMostOnce) && policy.asks_for_tries() {
         return Err(invalid(
-            "policy.delivery",
-            "at-most-once is not offered by this release; every task is at-least-once",
+            "policy.tries.max",
+            format!(
+                "{} with at-most-once delivery, which starts once; expected 1",
+                tries.max
+            ),
         ));
     }
+    duration("policy.lost_hold_ms", policy.lost_hold_ms)?;
     if policy.time_limit_ms == Some(0) {
         return Err(invalid(
             "policy.time_limit_ms",

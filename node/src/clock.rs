@@ -7,6 +7,7 @@ use rustix::time::{ClockId, clock_gettime};
 use sched_core::Timestamp;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime};
+use tokio::sync::watch;
 
 /// [`Clock::offset_ns`] while the wall clock is followed.
 const FOLLOW: i64 = i64::MIN;
@@ -19,6 +20,8 @@ const SLEW_PPM_MAX: i64 = 500;
 pub struct Clock {
     /// Nanoseconds to add to the time since boot, or [`FOLLOW`].
     offset_ns: AtomicI64,
+    /// A majority's clocks confirm leader time: entries of the log carry it.
+    confirmed: watch::Sender<bool>,
 }
 
 impl Default for Clock {
@@ -32,7 +35,28 @@ impl Clock {
     pub fn new() -> Self {
         Self {
             offset_ns: AtomicI64::new(FOLLOW),
+            confirmed: watch::Sender::new(false),
         }
+    }
+
+    /// Returns the time for an entry of the log: leader time once a majority's clocks confirm it. Before that, and while they do not, time
+    /// stands still at what the state has, so that a leader with a wrong clock cannot carry it away.
+    pub fn stamp(&self) -> Timestamp {
+        if *self.confirmed.borrow() {
+            self.now()
+        } else {
+            Timestamp::MIN
+        }
+    }
+
+    /// Notes whether a majority's clocks confirm leader time.
+    pub fn confirm(&self, confirmed: bool) {
+        self.confirmed.send_replace(confirmed);
+    }
+
+    /// Returns whether they do, now and from now on.
+    pub fn confirmed(&self) -> watch::Receiver<bool> {
+        self.confirmed.subscribe()
     }
 
     /// Returns leader time when this node leads, else the wall clock.
@@ -45,6 +69,7 @@ impl Clock {
 
     /// Starts a term: from now on leader time is the wall clock of this moment plus the time elapsed. Returns this moment.
     pub fn begin_term(&self) -> Timestamp {
+        self.confirm(false);
         let now_ns = wall_ns();
         self.offset_ns
             .store(now_ns.saturating_sub(boot_ns()), Ordering::Relaxed);
@@ -53,6 +78,7 @@ impl Clock {
 
     /// Ends a term: the wall clock is followed again.
     pub fn end_term(&self) {
+        self.confirm(false);
         self.offset_ns.store(FOLLOW, Ordering::Relaxed);
     }
 

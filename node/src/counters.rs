@@ -87,6 +87,12 @@ pub struct Counters {
     pub stale: Counter,
     /// Attempts that workers did not start.
     pub nacked: Counter,
+    /// Reports refused: of attempts that were never given to whoever reported them.
+    pub reports_refused: Counter,
+    /// Workers refused because another one of the same name is connected.
+    pub workers_refused: Counter,
+    /// Workers' journals refused: restored or copied.
+    pub journals_refused: Counter,
     /// Sessions that this leader expired.
     pub sessions_expired: Counter,
     /// Searches for a next time that met their bound.
@@ -154,6 +160,21 @@ impl Counters {
                 "sched_reports_stale_total",
                 "Reports under a token that was not current.",
                 &self.stale,
+            ),
+            (
+                "sched_reports_refused_total",
+                "Reports of attempts that were never given to whoever reported them.",
+                &self.reports_refused,
+            ),
+            (
+                "sched_workers_refused_total",
+                "Workers refused because another one of the same name was connected.",
+                &self.workers_refused,
+            ),
+            (
+                "sched_journals_refused_total",
+                "Workers' journals refused: restored or copied.",
+                &self.journals_refused,
             ),
             (
                 "sched_attempts_nacked_total",

@@ -251,7 +251,7 @@ async fn finish(what: &str, within: Duration, mut task: JoinHandle<()>) {
 }
 
 fn options(config: &Config, peers: TcpListener, clock: Arc<Clock>) -> Options {
-    let now = Arc::new(move || clock.now());
+    let now = Arc::new(move || clock.stamp());
     let mut options = Options::new(peers, config.peer_advertise.clone(), config.advertise.clone(), now);
     options.initial_cluster.clone_from(&config.initial_cluster);
     options.join.clone_from(&config.join);

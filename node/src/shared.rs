@@ -7,13 +7,21 @@ use crate::config::Config;
 use crate::counters::Counters;
 use crate::disk::Disk;
 use crate::leader::Terms;
+use crate::state;
 use crate::waits::Waits;
 use crate::worker::executors::{MAIL_TIMEOUT_DEFAULT, MailOptions};
 use crate::zones::SystemZones;
 use sched_core::Fault;
-use sched_raft::{Formation, Replica};
+use sched_core::command::{Item, Reject, Reply};
+use sched_core::limits::REQUEST_TTL_MS;
+use sched_raft::{Formation, ProposeError, Replica};
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+
+/// For the clocks of a majority to be compared after an election; tried every 200 ms.
+const CONFIRM_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Handles and counters shared by the duties and the APIs.
 pub(crate) struct Shared {
@@ -35,6 +43,30 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// Proposes commands of clients.
+    ///
+    /// Until the clocks of a majority confirm leader time, the state's time stands still. While that is recent it does no harm; after a
+    /// long standstill request keys would seem to come from the future, so that calls wait, and then are refused for the moment.
+    pub(crate) async fn propose(&self, items: Vec<Item>) -> Vec<Result<Reply, ProposeError>> {
+        let mut confirmed = self.clock.confirmed();
+        // Whether this node leads is not asked: a leader takes proposals a moment before its duties begin.
+        let held = !*confirmed.borrow_and_update() && self.stands_still();
+        if held && timeout(CONFIRM_PATIENCE, confirmed.wait_for(|yes| *yes)).await.is_err() {
+            let what = "the clocks of a majority of nodes do not confirm the leader's".to_owned();
+            let refused = Reject::Overloaded {
+                what,
+                retry_after_ms: 500,
+            };
+            return vec![Err(ProposeError::Reject(refused)); items.len()];
+        }
+        self.replica.propose(items).await
+    }
+
+    fn stands_still(&self) -> bool {
+        let now = state::meta(&self.replica.view()).or_stop().now;
+        self.clock.now().millis_since(now) > REQUEST_TTL_MS
+    }
+
     /// Returns where clients reach the leader. This node names itself as it is configured now: the membership may still have an older
     /// address.
     pub(crate) fn leader_address(&self) -> Option<String> {

@@ -24,7 +24,10 @@ pub fn code(kind: FailureKind) -> Code {
         FailureKind::Unspecified => Code::Unknown,
         FailureKind::NotFound => Code::NotFound,
         FailureKind::NameTaken => Code::AlreadyExists,
-        FailureKind::WrongState | FailureKind::RequestExpired | FailureKind::NoSession => Code::FailedPrecondition,
+        FailureKind::WrongState | FailureKind::RequestExpired | FailureKind::NoSession | FailureKind::OtherJournal => {
+            Code::FailedPrecondition
+        }
+        FailureKind::NotYours => Code::PermissionDenied,
         FailureKind::Conflict | FailureKind::StaleAttempt => Code::Aborted,
         FailureKind::Invalid => Code::InvalidArgument,
         FailureKind::Overloaded => Code::ResourceExhausted,
@@ -56,6 +59,8 @@ pub fn is_worth_another_try(kind: FailureKind) -> bool {
         | FailureKind::RequestExpired
         | FailureKind::StaleAttempt
         | FailureKind::NoSession
+        | FailureKind::OtherJournal
+        | FailureKind::NotYours
         | FailureKind::Internal
         | FailureKind::Unsupported => false,
     }
@@ -94,6 +99,8 @@ pub fn reject(reject: &Reject) -> Failure {
         Reject::Overloaded { .. } => FailureKind::Overloaded,
         Reject::StaleAttempt { .. } => FailureKind::StaleAttempt,
         Reject::NoSession { .. } => FailureKind::NoSession,
+        Reject::OtherJournal { .. } => FailureKind::OtherJournal,
+        Reject::NotYours { .. } => FailureKind::NotYours,
         // Nothing was done: the leader of the next term takes the same request.
         Reject::WrongTerm { .. } => FailureKind::OutcomeUnknown,
     };

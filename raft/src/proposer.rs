@@ -291,14 +291,13 @@ fn not_leader(core: &Core) -> ProposeError {
 /// Proposes what waits, until the replica stops.
 pub(crate) async fn run(core: Arc<Core>) {
     let under_way = Arc::new(Semaphore::new(core.options.in_flight_entries_max));
-    let mut stamp = Timestamp::MIN;
     loop {
         let Some(permit) = permit(&core, &under_way).await else {
             break;
         };
         let Some(group) = next_group(&core).await else { break };
-        // Never earlier than the stamp before, whatever the clock does; and read as late as possible.
-        stamp = stamp.max((core.options.clock)());
+        // Read as late as possible. `apply` sees to it that time never runs backwards.
+        let stamp = (core.options.clock)();
         propose_group(&core, group, stamp, permit).await;
     }
     core.queue.close();

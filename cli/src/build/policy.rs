@@ -1,10 +1,11 @@
 //! The policies of a task, as people wrote them.
 
 use super::{Builder, Problem};
-use crate::input::{DeliveryWord, OverlapWord, PolicyInput};
+use crate::input::{DeliveryWord, OnDisconnectWord, OverlapWord, PolicyInput};
 use crate::notify;
 use sched_core::task::{
-    Delivery, Group, Missed, NONE, Notify, Overlap, Placement, Policy, PolicyField, Retention, Stated, Tries,
+    Delivery, Group, Missed, NONE, Notify, OnDisconnect, Overlap, Placement, Policy, PolicyField, Retention, Stated,
+    Tries,
 };
 use std::collections::BTreeMap;
 
@@ -42,6 +43,11 @@ impl Builder<'_> {
                 Some(DeliveryWord::AtLeastOnce) => Some(Delivery::AtLeastOnce),
                 Some(DeliveryWord::AtMostOnce) => Some(Delivery::AtMostOnce),
             },
+            on_disconnect: input.on_disconnect.map(|word| match word {
+                OnDisconnectWord::Kill => OnDisconnect::Kill,
+                OnDisconnectWord::Continue => OnDisconnect::Continue,
+            }),
+            lost_hold_ms: duration("lost_hold", &input.lost_hold, default.lost_hold_ms)?,
             time_limit_ms: match input.time_limit.as_deref() {
                 Some(NONE) | None => None,
                 Some(text) => Some(self.duration("policy", "time_limit", text)?),

@@ -87,6 +87,18 @@ pub(super) async fn start(cluster: &Cluster) -> Result<(), CliError> {
     })
 }
 
+#[derive(Serialize)]
+struct Reset {
+    now: String,
+}
+
+pub(super) async fn reset_clock(cluster: &Cluster) -> Result<(), CliError> {
+    let now = cluster.client.reset_clock().await?.to_string();
+    output::data(cluster.global.output, &Reset { now }, |reset| {
+        format!("{}\n", reset.now)
+    })
+}
+
 pub(super) async fn check(cluster: &Cluster) -> Result<(), CliError> {
     let check = CheckView::new(cluster.client.check().await?);
     output::data(cluster.global.output, &check, view::check)?;

@@ -1,12 +1,16 @@
 //! Verbs on runs.
 
 use super::{Cluster, Named, ask, each, instant, is_somebody_there, pages, run_id};
-use crate::args::{Backfill, DeleteHistory, EndedWord, Format, ListRuns, Logs, RunNow, RunStateWord, Runs, Wait};
+use crate::args::{
+    Backfill, DeleteHistory, EndedWord, Format, ListRuns, Logs, ResolutionWord, Resolve, RunNow, RunStateWord, Runs,
+    Wait,
+};
 use crate::error::{CliError, NOT_FOUND, REFUSED};
 use crate::output::{self, TerminalFilter};
 use crate::view::{self, RunHandle, RunView, TaskView};
 use futures::StreamExt as _;
 use sched_client::{Ended, LogsOf, RunFilter, Waited, v1};
+use sched_core::command::Resolution;
 use sched_core::ids::{RunId, TaskId};
 use sched_core::task::TaskRef;
 use serde::Serialize;
@@ -34,6 +38,19 @@ pub(super) async fn run(cluster: &Cluster, args: &RunNow) -> Result<(), CliError
 pub(super) async fn retry(cluster: &Cluster, args: &Runs) -> Result<(), CliError> {
     let client = &cluster.client;
     on_each(cluster, args, |run| async move { client.retry(run).await }).await
+}
+
+pub(super) async fn resolve(cluster: &Cluster, args: &Resolve) -> Result<(), CliError> {
+    let client = &cluster.client;
+    let resolution = match args.how {
+        ResolutionWord::Failed => Resolution::Failed,
+        ResolutionWord::Finished => Resolution::Finished,
+        ResolutionWord::Retry => Resolution::Retry,
+    };
+    on_each(cluster, &args.runs, |run| async move {
+        client.resolve(run, resolution).await
+    })
+    .await
 }
 
 pub(super) async fn cancel(cluster: &Cluster, args: &Runs) -> Result<(), CliError> {

@@ -153,6 +153,19 @@ impl Scheduler for Node {
             .await
     }
 
+    async fn resolve(&self, request: Request<v1::ResolveRequest>) -> Answer<v1::RunReply> {
+        self.handle("resolve", |state| state.run_changed("resolve", request.get_ref().run))
+            .await
+    }
+
+    async fn reset_clock(&self, _: Request<v1::ResetClockRequest>) -> Answer<v1::ResetClockReply> {
+        self.handle("reset-clock", |state| {
+            state.carried_out.push("reset-clock".to_owned());
+            Ok(v1::ResetClockReply { now_unix_ms: 0 })
+        })
+        .await
+    }
+
     async fn cancel(&self, request: Request<v1::CancelRequest>) -> Answer<v1::RunReply> {
         self.handle("cancel", |state| state.run_changed("cancel", request.get_ref().run))
             .await

@@ -166,6 +166,7 @@ impl Held {
                 attempt: Some(attempt_to_wire(run, token)),
                 code: code.into(),
                 reason,
+                journal_position: None,
             }));
         }
         let report = Report::Refused { code, reason };
@@ -452,7 +453,12 @@ impl Held {
             }
             Report::Refused { code, reason } => {
                 let (code, reason) = ((*code).into(), reason.clone());
-                batch.nacks.push(pb::Nack { attempt, code, reason });
+                batch.nacks.push(pb::Nack {
+                    attempt,
+                    code,
+                    reason,
+                    journal_position: None,
+                });
                 64
             }
         }

@@ -16,6 +16,11 @@ pub struct Settled {
 }
 
 impl Settled {
+    /// Returns what a journal remembers.
+    pub fn recover(tokens: BTreeSet<Token>, forgotten: Option<Token>) -> Self {
+        Self { tokens, forgotten }
+    }
+
     /// Remembers a token.
     pub fn insert(&mut self, token: Token) {
         self.tokens.insert(token);

@@ -2,12 +2,13 @@
 
 use super::ctx::{Ctx, Stop};
 use super::runs::begin_attempt;
+use super::session::reporter;
 use crate::codec::Kind;
 use crate::command::{AssignItem, Effect, Reject, Reply};
 use crate::ids::{RunId, SessionId, Token};
 use crate::limits;
 use crate::run::RunState;
-use crate::session::{Session, serves};
+use crate::session::{JournalPosition, Session, serves};
 use crate::tables::{Key, View};
 use crate::task::Delivery;
 use std::collections::BTreeMap;
@@ -59,39 +60,46 @@ fn assign_one<V: View>(ctx: &mut Ctx<'_, V>, item: AssignItem, session: &Session
         ctx.set_status(item.run.task, Some(&status), Some(&new_status))?;
         return Ok(None);
     }
-    let delivery = status.policy.delivery.unwrap_or(Delivery::AtLeastOnce);
-    let worker = &session.worker;
-    let (token, session) = (ctx.new_token(), item.session);
+    let (token, holder) = (ctx.new_token(), item.session);
     let mut new = old.clone();
+    let delivery = status.policy.delivery.unwrap_or(Delivery::AtLeastOnce);
     new.state = match delivery {
-        Delivery::AtLeastOnce => RunState::Running { token, session },
-        Delivery::AtMostOnce => RunState::Assigned { token, session },
+        Delivery::AtMostOnce => RunState::Assigned { token, session: holder },
+        Delivery::AtLeastOnce => RunState::Running { token, session: holder },
     };
     new.reason = String::new();
-    begin_attempt(&mut new, token, worker, ctx.now());
+    begin_attempt(&mut new, token, session, delivery, ctx.now());
     ctx.set_run(item.run, Some(&old), Some(&new))?;
     ctx.effect(Effect::StartAttempt {
         run: item.run,
         token,
-        session,
+        session: holder,
     });
     Ok(Some(token))
 }
 
 /// Lets an at-most-once attempt start: from here on its outcome is unknown until it is told. A repeat gets the same answer.
-pub(super) fn grant<V: View>(ctx: &mut Ctx<'_, V>, id: RunId, token: Token, session: SessionId) -> Result<Reply, Stop> {
+///
+/// The worker has the start in its journal before it asks, and says where that ends: a journal that is shorter later on has lost it.
+pub(super) fn grant<V: View>(
+    ctx: &mut Ctx<'_, V>,
+    id: RunId,
+    token: Token,
+    holder: SessionId,
+    position: Option<JournalPosition>,
+) -> Result<Reply, Stop> {
     let old = ctx.run(id)?;
-    if old.state.holder() != Some((token, session)) || old.cancelling {
+    if old.state.holder() != Some((token, holder)) || old.cancelling {
         return Err(Reject::StaleAttempt { run: id, token }.into());
     }
-    if ctx
-        .get::<Session>(&Key::Session(session), Kind::Session)?
-        .is_none_or(|s| s.closing)
-    {
-        return Err(Reject::NoSession { session }.into());
+    if reporter(ctx, holder, position)?.closing {
+        return Err(Reject::NoSession { session: holder }.into());
     }
     let mut new = old.clone();
-    new.state = RunState::Running { token, session };
+    new.state = RunState::Running { token, session: holder };
+    if let (Some(attempt), Some(position)) = (new.attempts.last_mut(), position) {
+        attempt.journal_length = position.length;
+    }
     ctx.set_run(id, Some(&old), Some(&new))?;
     Ok(Reply::Done)
 }

@@ -37,6 +37,8 @@ pub(super) struct Ctx<'a, V> {
     at: Position,
     next_position: u32,
     effects: Vec<Effect>,
+    /// The entry carries no time: its leader's clock was not confirmed, and the state's stands still.
+    pub(super) timeless: bool,
 }
 
 /// What [`Ctx::rollback`] needs besides the staged changes.
@@ -57,6 +59,7 @@ impl<'a, V: View> Ctx<'a, V> {
             at,
             next_position: 0,
             effects: Vec::new(),
+            timeless: now == Timestamp::MIN,
         })
     }
 
@@ -178,7 +181,10 @@ impl<'a, V: View> Ctx<'a, V> {
             LedgerFact::Missed { count, .. } => self.meta.missed = self.meta.missed.saturating_add(*count),
             LedgerFact::Skipped { .. } => self.meta.skipped += 1,
             // Those of a calendar are counted by the one who knows how many are new.
-            LedgerFact::DrainFailed { .. } | LedgerFact::Closed { .. } => {}
+            LedgerFact::DrainFailed { .. }
+            | LedgerFact::Closed { .. }
+            | LedgerFact::StaleReport { .. }
+            | LedgerFact::Resolved { .. } => {}
         }
         let missed = matches!(fact, LedgerFact::Missed { .. } | LedgerFact::Skipped { .. });
         if missed && !status.policy.notify.is_empty() {

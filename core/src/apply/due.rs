@@ -1,4 +1,4 @@
-//! `Due`: delayed runs whose time has come become ready.
+//! `Due`: delayed runs whose time has come become ready; lost ones that nobody told about leave their place to others.
 
 use super::ctx::{Ctx, Stop};
 use crate::command::Reply;
@@ -16,6 +16,24 @@ pub(super) fn due<V: View>(ctx: &mut Ctx<'_, V>, runs: &[RunId]) -> Result<Reply
                 let mut new = old.clone();
                 new.state = ctx.ready_or_blocked(&old)?;
                 ctx.set_run(*id, Some(&old), Some(&new))?;
+                count += 1;
+            }
+            RunState::Lost {
+                token,
+                hold_until: Some(until),
+            } if until <= ctx.now() => {
+                let mut new = old.clone();
+                new.state = RunState::Lost {
+                    token,
+                    hold_until: None,
+                };
+                ctx.set_run(*id, Some(&old), Some(&new))?;
+                let old_status = ctx.status(id.task)?;
+                let mut status = old_status.clone();
+                status.leave_place(id.number);
+                ctx.release_held(&mut status, id.task)?;
+                ctx.settle(&mut status, Some(new.state));
+                ctx.set_status(id.task, Some(&old_status), Some(&status))?;
                 count += 1;
             }
             _ => {}

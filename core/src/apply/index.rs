@@ -43,7 +43,10 @@ pub(crate) fn index_of_run(run: &Run) -> [Option<Key<'_>>; 2] {
         RunState::Assigned { session, .. } | RunState::Running { session, .. } => {
             [Some(Key::Running(session, run.id)), None]
         }
-        RunState::Lost { .. } => [Some(Key::Lost(run.id)), None],
+        RunState::Lost { hold_until, .. } => [
+            Some(Key::Lost(run.id)),
+            hold_until.map(|until| Key::Waiting(until, Waiting::Run(run.id))),
+        ],
         RunState::Finished | RunState::Failed | RunState::Terminated => {
             let outcome = outcome_of(run.state);
             [

@@ -8,6 +8,7 @@ mod assign;
 mod backfill;
 mod calendar;
 mod cancel;
+mod clock;
 mod complete;
 mod configure;
 mod ctx;
@@ -20,6 +21,7 @@ mod index;
 mod move_task;
 mod pause;
 mod requests;
+mod resolve;
 mod retain;
 mod retry;
 mod runs;
@@ -33,6 +35,8 @@ mod update;
 mod worker;
 
 use crate::command::{Command, Entry, Fault, Item, Outcome, Reject, Reply};
+use crate::ids::{RunId, SessionId, Token};
+use crate::session::JournalPosition;
 use crate::tables::{Staged, View};
 use ctx::{Ctx, Stop};
 
@@ -118,9 +122,34 @@ fn dispatch<V: View>(ctx: &mut Ctx<'_, V>, item: &Item) -> Result<Reply, Stop> {
         Command::Fire { leader_since, items } => fire::fire(ctx, *leader_since, items),
         Command::Due { runs } => due::due(ctx, runs),
         Command::Assign { items } => assign::assign(ctx, items),
-        Command::Grant { run, token, session } => assign::grant(ctx, *run, *token, *session),
-        Command::Complete { run, token, result } => complete::complete(ctx, *run, *token, result),
-        Command::Nack { run, token, reason } => complete::nack(ctx, *run, *token, reason),
+        Command::Grant {
+            run,
+            token,
+            session,
+            position,
+        } => assign::grant(ctx, *run, *token, *session, *position),
+        Command::Complete {
+            run,
+            token,
+            session,
+            position,
+            result,
+        } => complete::complete(ctx, &report(*run, *token, *session, *position), result),
+        Command::Nack {
+            run,
+            token,
+            session,
+            reason,
+        } => complete::not_started(ctx, &report(*run, *token, *session, None), reason, false),
+        Command::NotStarted {
+            run,
+            token,
+            session,
+            position,
+            reason,
+        } => complete::not_started(ctx, &report(*run, *token, *session, *position), reason, true),
+        Command::Resolve { run, resolution } => resolve::resolve(ctx, &item.principal, *run, *resolution),
+        Command::ResetClock { to } => clock::reset(ctx, &item.principal, *to),
         Command::SessionOpen {
             worker,
             journal,
@@ -129,6 +158,8 @@ fn dispatch<V: View>(ctx: &mut Ctx<'_, V>, item: &Item) -> Result<Reply, Stop> {
             labels,
             held,
             queues,
+            position,
+            openings,
         } => {
             let session = crate::session::Session {
                 worker: worker.clone(),
@@ -140,8 +171,10 @@ fn dispatch<V: View>(ctx: &mut Ctx<'_, V>, item: &Item) -> Result<Reply, Stop> {
                 opened_at: ctx.now(),
                 closing: false,
                 queues: queues.clone(),
+                position: *position,
+                opening: openings.last().copied().unwrap_or(0),
             };
-            session::open(ctx, session, held)
+            session::open(ctx, session, openings, held)
         }
         Command::SessionExpire { session, bound } => session::expire(ctx, *session, *bound),
         Command::SessionClose { session } => session::close(ctx, *session),
@@ -182,5 +215,14 @@ fn dispatch<V: View>(ctx: &mut Ctx<'_, V>, item: &Item) -> Result<Reply, Stop> {
             generation,
         } => calendar::delete(ctx, namespace, name, *generation),
         Command::SearchedAgain { task, generation, next } => search::searched_again(ctx, *task, *generation, *next),
+    }
+}
+
+fn report(run: RunId, token: Token, session: SessionId, position: Option<JournalPosition>) -> complete::Report {
+    complete::Report {
+        run,
+        token,
+        session,
+        position,
     }
 }

@@ -54,13 +54,22 @@ fn retain_task<V: View>(ctx: &mut Ctx<'_, V>, id: TaskId, ended_max: u64) -> Res
     let age_max = old.policy.retention.age_ms_max(old.state != TaskState::Failed);
     let too_many = ctx.meta.ended_tasks > ended_max;
     let expired = old.state.is_ended()
-        && old.live.is_empty()
-        && old.held.is_empty()
+        && !old.is_busy()
         && (too_many || old.ended_at.is_some_and(|at| ctx.now().millis_since(at) >= age_max));
     if !expired {
         return Ok(false);
     }
     let mut status = old.clone();
+    for number in old.lost.iter().take(limits::ROUND_ITEMS_MAX) {
+        // Nobody has told in all that time, and the task goes.
+        if let Some(run) = ctx.find_run(RunId {
+            task: id,
+            number: *number,
+        })? {
+            let reason = "lost, and nobody told how it ended".to_owned();
+            ctx.end_run(&mut status, &run, run.clone(), RunState::Failed, reason)?;
+        }
+    }
     for outcome in [TaskOutcome::Finished, TaskOutcome::Failed] {
         let (from, to) = Key::ended_of_task(id, outcome);
         for (key, _) in ctx.staged.scan(Table::Ended, &from, &to, limits::ROUND_ITEMS_MAX)? {
@@ -73,7 +82,7 @@ fn retain_task<V: View>(ctx: &mut Ctx<'_, V>, id: TaskId, ended_max: u64) -> Res
             }
         }
     }
-    if status.finished_kept > 0 || status.failed_kept > 0 {
+    if status.finished_kept > 0 || status.failed_kept > 0 || !status.lost.is_empty() {
         // More runs than one step deletes: the task goes in a later one.
         ctx.set_status(id, Some(&old), Some(&status))?;
         return Ok(true);

@@ -14,7 +14,8 @@ pub(super) fn retry<V: View>(ctx: &mut Ctx<'_, V>, id: RunId) -> Result<Reply, S
         return Err(Reject::WrongState {
             what: format!("run {id}"),
             state: old_run.state.as_str().into(),
-            expected: "only a FAILED or TERMINATED run can be retried".into(),
+            expected: "only a FAILED or TERMINATED run can be retried; say what became of a LOST one with `resolve`"
+                .into(),
         }
         .into());
     }
@@ -57,7 +58,7 @@ pub(super) fn retry<V: View>(ctx: &mut Ctx<'_, V>, id: RunId) -> Result<Reply, S
     })
 }
 
-fn insert(numbers: &mut Vec<u64>, number: u64) {
+pub(super) fn insert(numbers: &mut Vec<u64>, number: u64) {
     let at = numbers.partition_point(|other| *other < number);
     numbers.insert(at, number);
 }

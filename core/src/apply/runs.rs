@@ -7,8 +7,9 @@ use crate::command::{ClosedRange, Effect, Fault, MissedRange, Reject};
 use crate::ids::{RunId, TaskId, Token};
 use crate::limits;
 use crate::run::{Attempt, AttemptEnd, LedgerFact, LedgerLine, Occurrence, Run, RunState};
+use crate::session::Session;
 use crate::tables::{Key, TaskOutcome, View, decode_u64};
-use crate::task::{NextRun, Overlap, ScheduleKind, TaskState, TaskStatus};
+use crate::task::{Delivery, NextRun, Overlap, ScheduleKind, TaskState, TaskStatus};
 use crate::time::Timestamp;
 
 /// What a new run is made from.
@@ -166,6 +167,7 @@ impl<V: View> Ctx<'_, V> {
         if status.turn == Some(new.id.number) {
             status.turn = None;
         }
+        status.lost.retain(|number| *number != new.id.number);
         match outcome_of(state) {
             TaskOutcome::Finished => {
                 status.finished += 1;
@@ -193,7 +195,7 @@ impl<V: View> Ctx<'_, V> {
     }
 
     /// Makes the oldest held run ready when no run is in its way: where runs may overlap, only the one whose turn it is.
-    fn release_held(&mut self, status: &mut TaskStatus, task: TaskId) -> Result<(), Fault> {
+    pub(super) fn release_held(&mut self, status: &mut TaskStatus, task: TaskId) -> Result<(), Fault> {
         if status.held.is_empty() || !status.is_turn_free() {
             return Ok(());
         }
@@ -215,8 +217,7 @@ impl<V: View> Ctx<'_, V> {
         if matches!(status.state, TaskState::Terminated | TaskState::Spooled) {
             return;
         }
-        let busy = !status.live.is_empty() || !status.held.is_empty();
-        status.state = match (busy, status.next, status.kind) {
+        status.state = match (status.is_busy(), status.next, status.kind) {
             (true, ..) => TaskState::Running,
             (false, NextRun::At(_) | NextRun::GaveUp { .. }, _) => TaskState::Queued,
             (false, NextRun::Never, ScheduleKind::Manual) => TaskState::Queued,
@@ -379,7 +380,7 @@ impl<V: View> Ctx<'_, V> {
 }
 
 /// Adds an attempt to a run's record, which describes the newest ones only.
-pub(super) fn begin_attempt(run: &mut Run, token: Token, worker: &str, now: Timestamp) {
+pub(super) fn begin_attempt(run: &mut Run, token: Token, session: &Session, delivery: Delivery, now: Timestamp) {
     run.attempts_count += 1;
     run.tries += 1;
     run.assigned_at.get_or_insert(now);
@@ -388,9 +389,12 @@ pub(super) fn begin_attempt(run: &mut Run, token: Token, worker: &str, now: Time
     }
     run.attempts.push(Attempt {
         token,
-        worker: worker.to_owned(),
+        worker: session.worker.clone(),
         assigned_at: now,
         ended: None,
+        at_most_once: delivery == Delivery::AtMostOnce,
+        journal: session.journal,
+        journal_length: 0,
     });
 }
 

@@ -82,7 +82,7 @@ pub(super) fn update_now<V: View>(
     };
     ctx.put(&Key::Task(id), Kind::Task, &task);
     status.generation += 1;
-    status.policy = spec.policy.clone();
+    status.policy = spec.settled_policy();
     status.bounds = spec.bounds.clone();
     status.queue = spec.action.queue().map(str::to_owned);
     let places = |status: &TaskStatus| {

@@ -46,6 +46,10 @@ pub enum Call {
     DrainWorker,
     /// [`Command::UndrainWorker`].
     UndrainWorker,
+    /// [`Command::Resolve`].
+    Resolve,
+    /// [`Command::ResetClock`].
+    ResetClock,
 }
 
 impl Command {
@@ -71,6 +75,8 @@ impl Command {
             Command::DeleteCalendar { .. } => Call::DeleteCalendar,
             Command::DrainWorker { .. } => Call::DrainWorker,
             Command::UndrainWorker { .. } => Call::UndrainWorker,
+            Command::Resolve { .. } => Call::Resolve,
+            Command::ResetClock { .. } => Call::ResetClock,
             Command::Drain { .. }
             | Command::Fire { .. }
             | Command::Due { .. }
@@ -78,6 +84,7 @@ impl Command {
             | Command::Grant { .. }
             | Command::Complete { .. }
             | Command::Nack { .. }
+            | Command::NotStarted { .. }
             | Command::SessionOpen { .. }
             | Command::SessionExpire { .. }
             | Command::SessionClose { .. }

@@ -1,5 +1,6 @@
-//! What a command leaves to be done by those who watch.
+//! What a command did, for the proposer and for the duties.
 
+use super::{Reject, Reply};
 use crate::ids::{RunId, SessionId, TaskId, Token};
 use crate::time::Timestamp;
 
@@ -66,4 +67,13 @@ pub enum Effect {
         /// No new runs.
         drained: bool,
     },
+}
+
+/// What one command did.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Outcome {
+    /// For the proposer.
+    pub reply: Result<Reply, Reject>,
+    /// For the duties.
+    pub effects: Vec<Effect>,
 }

@@ -43,6 +43,7 @@ pub(super) fn status(kind: ScheduleKind, cursor: Timestamp, policy: Policy) -> T
         runs_created: 0,
         live: vec![],
         held: vec![],
+        lost: vec![],
         finished: 0,
         failed: 0,
         failing: false,

@@ -65,8 +65,10 @@ pub enum Key<'a> {
     Dependent(TaskId, TaskId),
     /// A session.
     Session(SessionId),
-    /// The current session of a worker.
+    /// The newest session of a worker.
     Worker(&'a str),
+    /// The session of a worker's journal.
+    Journal(u128),
     /// That a worker is drained.
     Drained(&'a str),
     /// A remembered answer.
@@ -138,6 +140,7 @@ const TAG_DEPENDENT: u8 = 3;
 const TAG_SESSION: u8 = 1;
 const TAG_WORKER: u8 = 2;
 const TAG_DRAINED: u8 = 3;
+const TAG_JOURNAL: u8 = 4;
 const TAG_CLIENT_REQUEST: u8 = 1;
 const TAG_CALLER_REQUEST: u8 = 2;
 const TAG_CALLER_EXPIRY: u8 = 3;
@@ -161,7 +164,7 @@ impl Key<'_> {
             Key::Name(..) => Table::Names,
             Key::Label(..) => Table::Labels,
             Key::Group(..) | Key::Blocked(..) | Key::Dependent(..) => Table::Groups,
-            Key::Session(_) | Key::Worker(_) | Key::Drained(_) => Table::Sessions,
+            Key::Session(_) | Key::Worker(_) | Key::Journal(_) | Key::Drained(_) => Table::Sessions,
             Key::Request(_) | Key::CallerKeyExpiry(..) => Table::Requests,
             Key::Meta | Key::Config => Table::Meta,
             Key::Calendar(..) | Key::CalendarCount(_) | Key::CalendarUse(..) => Table::Calendars,
@@ -257,6 +260,10 @@ impl Key<'_> {
             Key::Worker(name) => {
                 out.push(TAG_WORKER);
                 text(&mut out, name);
+            }
+            Key::Journal(journal) => {
+                out.push(TAG_JOURNAL);
+                out.extend_from_slice(&journal.to_be_bytes());
             }
             Key::Drained(worker) => {
                 out.push(TAG_DRAINED);

@@ -149,7 +149,7 @@ pub struct GroupRoom {
 /// Counters and switches of the whole scheduler: one record, at most one write per batch.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Meta {
-    /// Leader time of the newest entry; never runs backwards.
+    /// Leader time of the newest entry; never runs backwards, an operator's reset aside.
     pub now: Timestamp,
     /// The number the next task gets, less one.
     pub last_task: u64,
@@ -191,6 +191,19 @@ pub struct Meta {
     pub calendars: u64,
     /// The generation of the newest change of any calendar.
     pub calendar_generation: u64,
+    /// The newest operator's reset of `now`.
+    pub clock_reset: Option<ClockReset>,
+}
+
+/// An operator's reset of the state's time.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct ClockReset {
+    /// The time before.
+    pub from: Timestamp,
+    /// The time after.
+    pub to: Timestamp,
+    /// Who asked.
+    pub principal: String,
 }
 
 impl Meta {

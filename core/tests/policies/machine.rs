@@ -89,6 +89,8 @@ impl Machine {
             labels: BTreeMap::new(),
             held: Vec::new(),
             queues: BTreeSet::new(),
+            position: None,
+            openings: Vec::new(),
         };
         if let Reply::Session { id, .. } = machine.apply(0, open) {
             machine.session = id;
@@ -133,7 +135,14 @@ impl Machine {
             result: Vec::new(),
         };
         let result = Box::new(result);
-        self.apply(now, Command::Complete { run, token, result });
+        let complete = Command::Complete {
+            run,
+            token,
+            session: self.session,
+            position: None,
+            result,
+        };
+        self.apply(now, complete);
     }
 
     fn runs(&self) -> Vec<Run> {
@@ -212,7 +221,7 @@ impl World for Machine {
                     outcome.missed.push((first.as_millis(), last.as_millis(), count));
                 }
                 LedgerFact::Skipped { scheduled_at, .. } => outcome.skipped.push(scheduled_at.as_millis()),
-                fact @ (LedgerFact::DrainFailed { .. } | LedgerFact::Closed { .. }) => panic!("{fact:?}"),
+                fact => panic!("{fact:?}"),
             }
         }
         outcome

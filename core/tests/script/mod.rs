@@ -7,7 +7,7 @@ mod words;
 
 use sched_core::apply::{Position, apply_entry, read_record};
 use sched_core::codec::Kind;
-use sched_core::command::AssignItem;
+use sched_core::command::{AssignItem, Resolution};
 use sched_core::config::{Config, Setting};
 use sched_core::run::{RunResult, Verdict};
 use sched_core::tables::{Key, MemTables, Meta, Staged, Table, View, decode_run, decode_task};
@@ -141,6 +141,29 @@ impl Machine {
             .expect("run has a holder; name the token")
     }
 
+    /// The session that reports: of the worker that a line names, else the run's holder, else that of the worker that had it last.
+    fn reporter(&self, line: &Line<'_>, run: RunId) -> SessionId {
+        if let Some(worker) = line.options.get("from") {
+            return self.session(worker);
+        }
+        let record: Option<sched_core::run::Run> =
+            read_record(&self.tables, &Key::Run(run), Kind::Run).expect("readable");
+        let Some(record) = record else {
+            return *self.sessions.values().next().expect("some worker has a session");
+        };
+        let named = line.options.get("token").map(|word| token(word));
+        let attempt = record
+            .attempts
+            .iter()
+            .rev()
+            .find(|a| named.is_none_or(|named| a.token == named));
+        match (record.state.holder(), attempt) {
+            (Some((token, session)), _) if named.is_none_or(|named| named == token) => session,
+            (_, Some(attempt)) => self.session(&attempt.worker),
+            _ => panic!("nobody had that attempt; name who reports with from="),
+        }
+    }
+
     fn item(&self, line: &Line<'_>) -> Item {
         let request = line.options.get("req").map(|key| match key.split_once('/') {
             Some((expires, nonce)) => RequestKey::Client {
@@ -247,6 +270,7 @@ impl Machine {
                     run,
                     token: self.token_of(line, run),
                     session: self.session(word(1)),
+                    position: position(line),
                 }
             }
             "complete" => {
@@ -255,6 +279,8 @@ impl Machine {
                 Command::Complete {
                     run,
                     token,
+                    session: self.reporter(line, run),
+                    position: position(line),
                     result: Box::new(self.result(line, word(1))),
                 }
             }
@@ -263,12 +289,33 @@ impl Machine {
                 Command::Nack {
                     run,
                     token: self.token_of(line, run),
+                    session: self.reporter(line, run),
                     reason: "no room".into(),
                 }
             }
+            "not-started" => {
+                let run = run_id(word(0));
+                Command::NotStarted {
+                    run,
+                    token: self.token_of(line, run),
+                    session: self.reporter(line, run),
+                    position: position(line),
+                    reason: "contact was lost before the start".into(),
+                }
+            }
+            "resolve" => Command::Resolve {
+                run: run_id(word(0)),
+                resolution: match word(1) {
+                    "failed" => Resolution::Failed,
+                    "finished" => Resolution::Finished,
+                    "retry" => Resolution::Retry,
+                    other => panic!("unknown resolution {other}"),
+                },
+            },
+            "reset-clock" => Command::ResetClock { to: ms(word(0)) },
             "open" => Command::SessionOpen {
                 worker: word(0).into(),
-                journal: line.number("journal").unwrap_or(1).into(),
+                journal: line.number("journal").map_or_else(|| own_journal(word(0)), u128::from),
                 node: None,
                 slots: 4,
                 labels: labels(line, "labels"),
@@ -284,6 +331,8 @@ impl Machine {
                     .into_iter()
                     .flatten()
                     .collect(),
+                position: position(line),
+                openings: openings(line),
             },
             "expire" => {
                 let session = self.session(word(0));
@@ -341,6 +390,17 @@ impl Machine {
             "ok" => Verdict::Success,
             "fail" => Verdict::Failure {
                 reason: "exit code 1".into(),
+            },
+            "stopping" => Verdict::Abandoned {
+                reason: "killed: the worker is stopping".into(),
+                stopping: true,
+            },
+            "cut-off" => Verdict::Abandoned {
+                reason: "killed: the worker lost contact with the leader".into(),
+                stopping: false,
+            },
+            "unknown" => Verdict::Lost {
+                reason: "its worker was restarted while it ran".into(),
             },
             "delay-me" => Verdict::DelayMe {
                 delay_ms: line.number("by").expect("by="),

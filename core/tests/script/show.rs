@@ -22,7 +22,10 @@ pub(super) fn show_state(state: RunState) -> String {
         RunState::Assigned { token, session } | RunState::Running { token, session } => {
             format!("{word} token={token} session={session}")
         }
-        RunState::Lost { token } => format!("{word} token={token}"),
+        RunState::Lost { token, hold_until } => match hold_until {
+            Some(until) => format!("{word} token={token} held until={}", until.as_millis()),
+            None => format!("{word} token={token}"),
+        },
         _ => word.into(),
     }
 }

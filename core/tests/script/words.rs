@@ -4,6 +4,7 @@ use sched_core::calendar::{CalendarSpec, Interval};
 use sched_core::command::{ClosedRange, DrainItem, FireItem, MissedRange};
 use sched_core::config::{Config, Setting};
 use sched_core::schedule::Schedule;
+use sched_core::session::JournalPosition;
 use sched_core::task::{
     Action, Bounds, Delivery, Ending, Group, Missed, NextRun, Notify, NotifyOn, NotifyTo, Overlap, Policy, TaskRef,
     TaskSpec, Tries,
@@ -87,6 +88,33 @@ pub(super) fn token(word: &str) -> Token {
     }
 }
 
+/// The journal of a worker unless a line names one.
+pub(super) fn own_journal(worker: &str) -> u128 {
+    worker
+        .bytes()
+        .fold(0, |journal, byte| (journal << 8) | u128::from(byte))
+}
+
+/// `at_record=N` or `at_record=N/x`: the end of a worker's journal, whose hash is `x`.
+pub(super) fn position(line: &Line<'_>) -> Option<JournalPosition> {
+    let word = line.options.get("at_record")?;
+    let (length, head) = word.split_once('/').unwrap_or((word, "1"));
+    Some(JournalPosition {
+        length: length.parse().expect("length"),
+        head: [head.parse().expect("head"); 16],
+    })
+}
+
+/// `openings=1,2`: what the journal says of its openings, the newest last.
+pub(super) fn openings(line: &Line<'_>) -> Vec<u64> {
+    let numbers = line.options.get("openings").map(|numbers| numbers.split(','));
+    numbers
+        .into_iter()
+        .flatten()
+        .map(|number| number.parse().expect("opening"))
+        .collect()
+}
+
 pub(super) fn schedule(line: &Line<'_>) -> Schedule {
     if let (Some(at), Some(before_ms)) = (line.options.get("at"), line.number("before")) {
         Schedule::Before {
@@ -151,6 +179,9 @@ pub(super) fn policy(line: &Line<'_>) -> Policy {
     }
     if line.has("at-most-once") {
         policy.delivery = Some(Delivery::AtMostOnce);
+    }
+    if let Some(hold) = line.number("lost_hold") {
+        policy.lost_hold_ms = hold;
     }
     if let Some((name, limit)) = line.options.get("group").and_then(|group| group.split_once(':')) {
         policy.group = Some(Group {

@@ -2,7 +2,7 @@
 
 use sched_core::apply::{Position, apply_entry};
 use sched_core::calendar::{CalendarSpec, Interval};
-use sched_core::command::{AssignItem, DrainItem, FireItem, MissedRange};
+use sched_core::command::{AssignItem, DrainItem, FireItem, MissedRange, Resolution};
 use sched_core::run::{RunResult, Verdict};
 use sched_core::schedule::Schedule;
 use sched_core::tables::{MemTables, Staged};
@@ -92,6 +92,8 @@ fn history() -> Vec<Command> {
             labels: BTreeMap::new(),
             held: Vec::new(),
             queues: BTreeSet::new(),
+            position: None,
+            openings: vec![1],
         },
         submit("b", Schedule::Now, Delivery::AtMostOnce),
         submit("c", Schedule::Manual, Delivery::AtLeastOnce),
@@ -185,12 +187,26 @@ pub(crate) fn each() -> Vec<Command> {
             run: run(2),
             token: token(9),
             session: SessionId(token(2)),
+            position: None,
         },
         Command::Nack {
             run: run(2),
             token: token(9),
+            session: SessionId(token(2)),
             reason: "r".into(),
         },
+        Command::NotStarted {
+            run: run(2),
+            token: token(9),
+            session: SessionId(token(2)),
+            position: None,
+            reason: "r".into(),
+        },
+        Command::Resolve {
+            run: run(1),
+            resolution: Resolution::Retry,
+        },
+        Command::ResetClock { to: t(NOW - 1) },
         Command::SessionExpire {
             session: SessionId(token(2)),
             bound: token(2),
@@ -254,10 +270,17 @@ pub(crate) fn each() -> Vec<Command> {
             reason: "r".into(),
         },
         Verdict::Cancelled,
+        Verdict::Abandoned {
+            reason: "r".into(),
+            stopping: true,
+        },
+        Verdict::Lost { reason: "r".into() },
     ];
     all.extend(verdicts.map(|verdict| Command::Complete {
         run: run(1),
         token: token(8),
+        session: SessionId(token(2)),
+        position: None,
         result: result(verdict),
     }));
     all

@@ -20,8 +20,9 @@ use sched_core::{Timestamp, validate};
 use sched_proto::convert::{from_wire, to_wire};
 use sched_proto::v1::{
     BackfillReply, BackfillRequest, CancelRequest, ClearSpoolReply, ClearSpoolRequest, DequeueRequest,
-    DrainWorkerRequest, MoveRequest, PauseRequest, ResumeRequest, RetryRequest, RunReply, ShutdownRequest,
-    StartRequest, TaskReply, TriggerRequest, UndrainWorkerRequest, move_request,
+    DrainWorkerRequest, MoveRequest, PauseRequest, ResetClockReply, ResetClockRequest, ResolveRequest, ResumeRequest,
+    RetryRequest, RunReply, ShutdownRequest, StartRequest, TaskReply, TriggerRequest, UndrainWorkerRequest,
+    move_request,
 };
 use sched_raft::ProposeError;
 use tonic::Status;
@@ -40,7 +41,6 @@ pub(super) async fn propose(
         command,
     };
     shared
-        .replica
         .propose(vec![item])
         .await
         .pop()
@@ -90,6 +90,31 @@ pub(super) async fn retry(shared: &Shared, call: RetryRequest) -> Result<RunRepl
     let key = wire(from_wire::request_key(call.request))?;
     let run = wire(from_wire::run_id(call.run))?;
     run_reply(&change(shared, key, Command::Retry { run }).await?)
+}
+
+pub(super) async fn resolve(shared: &Shared, call: ResolveRequest) -> Result<RunReply, Status> {
+    let key = wire(from_wire::request_key(call.request))?;
+    let run = wire(from_wire::run_id(call.run))?;
+    let resolution = wire(from_wire::resolution(call.resolution))?;
+    tracing::warn!(%run, resolution = resolution.as_str(), "an operator says what became of a lost run");
+    run_reply(&change(shared, key, Command::Resolve { run, resolution }).await?)
+}
+
+/// Takes back the time of the state; only as far as leader time, which a majority's clocks confirm.
+pub(super) async fn reset_clock(shared: &Shared, call: ResetClockRequest) -> Result<ResetClockReply, Status> {
+    let key = wire(from_wire::request_key(call.request))?;
+    let Some(to) = shared.terms.current().and_then(|term| term.state_ahead_of(shared)) else {
+        return Err(errors::rejected(&Reject::WrongState {
+            what: "the time of the state".into(),
+            state: "not known to be ahead of the clocks of a majority".into(),
+            expected: "nothing to take back; `schedcli check` says which clocks differ".into(),
+        }));
+    };
+    tracing::warn!(%to, "an operator takes back the time of the state");
+    change(shared, key, Command::ResetClock { to }).await?;
+    Ok(ResetClockReply {
+        now_unix_ms: to.as_millis(),
+    })
 }
 
 pub(super) async fn cancel(shared: &Shared, call: CancelRequest) -> Result<RunReply, Status> {

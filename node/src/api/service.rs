@@ -84,6 +84,18 @@ impl Scheduler for Api {
             .map(Response::new)
     }
 
+    async fn resolve(&self, request: Request<ResolveRequest>) -> Answer<RunReply> {
+        changes::resolve(&self.shared, request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn reset_clock(&self, request: Request<ResetClockRequest>) -> Answer<ResetClockReply> {
+        changes::reset_clock(&self.shared, request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
     async fn cancel(&self, request: Request<CancelRequest>) -> Answer<RunReply> {
         changes::cancel(&self.shared, request.into_inner())
             .await

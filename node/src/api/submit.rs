@@ -150,7 +150,7 @@ async fn batch(shared: &Shared, requests: Vec<SubmitRequest>) -> Vec<Result<Subm
     let mut results = if items.is_empty() {
         Vec::new()
     } else {
-        shared.replica.propose(items).await
+        shared.propose(items).await
     }
     .into_iter();
     answers

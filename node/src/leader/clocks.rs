@@ -49,6 +49,7 @@ pub(super) async fn run(shared: Arc<Shared>, term: Arc<Term>) {
         let differences = compare(&shared, enough).await;
         let ahead_ms = differences.iter().map(|d| d.ahead_ms).collect();
         let verdict = judge(voters, ahead_ms, state_ahead(&shared));
+        term.state_ahead.store(false, Ordering::Relaxed);
         let pause = match verdict {
             Verdict::Unknown if first => AGAIN,
             Verdict::Unknown => PERIOD,
@@ -57,6 +58,7 @@ pub(super) async fn run(shared: Arc<Shared>, term: Arc<Term>) {
                 PERIOD
             }
             Verdict::Apart { ms } => {
+                shared.clock.confirm(false);
                 apart(&term, "this leader's clock is apart from the majority's", ms);
                 if let Err(e) = shared.replica.hand_over(HAND_OVER_TIMEOUT).await {
                     tracing::warn!(error = %e, term = term.number, "leadership not handed over");
@@ -64,7 +66,9 @@ pub(super) async fn run(shared: Arc<Shared>, term: Arc<Term>) {
                 PERIOD
             }
             Verdict::StateAhead { ms } => {
-                // Every leader would find the same: it passes with time, not with another leader.
+                // Every leader would find the same: it passes with time or by an operator's word, not with another leader.
+                shared.clock.confirm(true);
+                term.state_ahead.store(true, Ordering::Relaxed);
                 apart(&term, "the time of the state is ahead of the majority's clocks", ms);
                 PERIOD
             }
@@ -75,6 +79,7 @@ pub(super) async fn run(shared: Arc<Shared>, term: Arc<Term>) {
 }
 
 fn fine(shared: &Shared, term: &Term, ahead_ms: i64, first: bool) {
+    shared.clock.confirm(true);
     if ahead_ms.abs() > NOISE_MS {
         shared.clock.slew(ahead_ms, PERIOD);
     }
@@ -93,6 +98,13 @@ fn apart(term: &Term, what: &str, ms: i64) {
         ms,
         "{what}: nothing is fired; check the clocks (NTP) of all nodes"
     );
+}
+
+impl Term {
+    /// Returns leader time, when a majority's clocks confirm it and the state's time is too far ahead of them.
+    pub(crate) fn state_ahead_of(&self, shared: &Shared) -> Option<sched_core::Timestamp> {
+        self.state_ahead.load(Ordering::Relaxed).then(|| shared.clock.now())
+    }
 }
 
 /// How far the state's time is ahead of leader time.
@@ -160,18 +172,22 @@ enum Verdict {
     },
 }
 
-/// Judges by the median of all voters that answered, this node among them, when they are a majority.
+/// Judges by the clocks of all voters that answered, this node's among them, when they are a majority. Leader time is fine only while a
+/// majority of all voters is close to it: of two that differ nobody knows which is right.
 fn judge(voters: usize, mut ahead_ms: Vec<i64>, state_ahead_ms: i64) -> Verdict {
     ahead_ms.push(0);
     if ahead_ms.len() <= voters / 2 {
         return Verdict::Unknown;
     }
     ahead_ms.sort_unstable();
-    // Of two in the middle, the one closer to this node's own: two nodes alone cannot tell who is wrong.
+    // Of two in the middle, the one closer to this node's own.
     let (lower, upper) = (ahead_ms[(ahead_ms.len() - 1) / 2], ahead_ms[ahead_ms.len() / 2]);
     let median = if lower.abs() <= upper.abs() { lower } else { upper };
-    if median.abs() > APART_MS_MAX {
-        return Verdict::Apart { ms: -median };
+    let close = ahead_ms.iter().filter(|ahead| ahead.abs() <= APART_MS_MAX).count();
+    if close <= voters / 2 {
+        let farthest = ahead_ms.iter().copied().max_by_key(|ahead| ahead.abs()).unwrap_or(0);
+        let ms = if median.abs() > APART_MS_MAX { median } else { farthest };
+        return Verdict::Apart { ms: -ms };
     }
     let state_ahead_ms = state_ahead_ms - median;
     if state_ahead_ms > APART_MS_MAX {
@@ -191,9 +207,11 @@ mod tests {
         assert_eq!(judge(3, vec![3, 9000], 0), Verdict::Fine { ahead_ms: 3 });
         assert_eq!(
             judge(3, vec![9000], 0),
-            Verdict::Fine { ahead_ms: 0 },
+            Verdict::Apart { ms: -9000 },
             "of two nobody knows"
         );
+        assert_eq!(judge(3, vec![400], 0), Verdict::Fine { ahead_ms: 0 });
+        assert_eq!(judge(5, vec![1, 2, 9000, -9000], 0), Verdict::Fine { ahead_ms: 1 });
         assert_eq!(judge(3, vec![900, 1000], 0), Verdict::Apart { ms: -900 });
         assert_eq!(judge(3, vec![-900, -1000], 0), Verdict::Apart { ms: 900 });
         assert_eq!(judge(3, vec![1, 2], 60_000), Verdict::StateAhead { ms: 59_999 });

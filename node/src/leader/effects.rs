@@ -4,12 +4,12 @@ use super::Term;
 use super::link::Link;
 use crate::shared::{OrStop, Shared};
 use crate::state;
-use crate::worker::wire::{Job, OnDisconnect, attempt_to_wire, job_to_wire};
+use crate::worker::wire::{Job, attempt_to_wire, job_to_wire};
 use prost::Message as _;
 use sched_core::command::Fault;
 use sched_core::ids::{RunId, SessionId, Token};
 use sched_core::tables::View;
-use sched_core::task::Delivery;
+use sched_core::task::{Delivery, Policy};
 use sched_core::{Effect, Timestamp};
 use sched_proto::worker::{Run, ToWorker};
 use std::collections::BTreeMap;
@@ -146,7 +146,22 @@ fn start_message(view: &impl View, id: RunId, token: Token, session: SessionId) 
     let Some(task) = state::task(view, id.task)? else {
         return Err(Fault::Inconsistent(format!("running run {id} has no task")));
     };
-    let delivery = task.spec.policy.delivery.unwrap_or(Delivery::AtLeastOnce);
+    // As it was when the attempt was given: the task may have changed since.
+    let once = run
+        .attempts
+        .iter()
+        .any(|attempt| attempt.token == token && attempt.at_most_once);
+    let delivery = if once {
+        Delivery::AtMostOnce
+    } else {
+        Delivery::AtLeastOnce
+    };
+    let policy = Policy {
+        delivery: Some(delivery),
+        // What may be started elsewhere must not go on without contact.
+        on_disconnect: task.spec.policy.on_disconnect.filter(|_| once),
+        ..task.spec.policy
+    };
     let job = Job {
         run: id,
         token,
@@ -155,13 +170,10 @@ fn start_message(view: &impl View, id: RunId, token: Token, session: SessionId) 
         scheduled_at: run.scheduled_at,
         attempt_number: run.attempts_count,
         action: task.spec.action,
-        time_limit: task.spec.policy.time_limit_ms.map(Duration::from_millis),
+        time_limit: policy.time_limit_ms.map(Duration::from_millis),
         params: run.params,
         delivery,
-        on_disconnect: match delivery {
-            Delivery::AtLeastOnce => OnDisconnect::Kill,
-            Delivery::AtMostOnce => OnDisconnect::Continue,
-        },
+        on_disconnect: policy.on_disconnect(),
     };
     Ok(Some(job_to_wire(&job)))
 }

@@ -47,6 +47,7 @@ fn names_of_drained(view: &impl View) -> Result<BTreeSet<String>, Fault> {
 /// A session as it was just opened.
 pub(crate) struct Opened {
     pub(crate) worker: String,
+    pub(crate) journal: u128,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) slots: u32,
     pub(crate) queues: BTreeSet<String>,
@@ -58,6 +59,7 @@ pub(crate) struct Opened {
 
 struct Entry {
     worker: Arc<str>,
+    journal: u128,
     labels: Arc<BTreeMap<String, String>>,
     /// The queues it serves.
     queues: Arc<BTreeSet<String>>,
@@ -111,6 +113,7 @@ impl Hub {
             let held = state::held_by(view, id)?.into_iter().collect();
             let entry = Entry {
                 worker: session.worker.into(),
+                journal: session.journal,
                 labels: Arc::new(session.labels),
                 queues: Arc::new(session.queues),
                 bound: session.bound,
@@ -153,6 +156,7 @@ impl Hub {
             known.map_or_else(Default::default, |entry| (entry.held, entry.progress, entry.link));
         let entry = Entry {
             worker: opened.worker.into(),
+            journal: opened.journal,
             labels: Arc::new(opened.labels),
             queues: Arc::new(opened.queues),
             bound: opened.bound,
@@ -169,6 +173,13 @@ impl Hub {
             old.end();
         }
         true
+    }
+
+    /// Whether another worker of this name is connected. One whose connection has ended may be this one with a new journal.
+    pub(crate) fn is_name_taken(&self, worker: &str, journal: u128) -> bool {
+        let state = self.lock();
+        let mut linked = state.sessions.values().filter(|entry| entry.link.is_some());
+        linked.any(|entry| &*entry.worker == worker && entry.journal != journal)
     }
 
     /// Notes runs that the tables say a session holds.
@@ -241,6 +252,7 @@ impl Hub {
             let refused = Refused {
                 reason: reason.to_owned(),
                 retry_after_ms: 1,
+                new_journal: false,
             };
             link.send_last(ToWorker {
                 refused: Some(refused),

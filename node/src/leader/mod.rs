@@ -50,6 +50,8 @@ pub(crate) struct Term {
     reports: reports::Queue,
     /// This node's clock, or the state's, is too far from the majority's: nothing is fired.
     clock_apart: AtomicBool,
+    /// A majority's clocks confirm leader time, and the state's time is too far ahead of them.
+    state_ahead: AtomicBool,
     /// Too few voters have room on their disks: work that would fill them further is refused.
     no_room: AtomicBool,
     /// The voters whose disks are low.
@@ -151,6 +153,7 @@ impl Duties {
             clock_apart: AtomicBool::new(true),
             no_room: AtomicBool::new(false),
             low_disks: Mutex::default(),
+            state_ahead: AtomicBool::new(false),
         });
         tracing::info!(node = %shared.replica.node(), term = number, workers = term.hub.len(), "leading");
         let mut tasks = JoinSet::new();

@@ -1,6 +1,7 @@
 //! Reports of workers: proposed in batches, on the lane that clients cannot fill, and answered once they are committed.
 
 use super::link::Link;
+use super::sessions::other_journal;
 use super::{RETRY, Term};
 use crate::shared::Shared;
 use crate::worker::wire::attempt_to_wire;
@@ -8,7 +9,7 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use sched_core::command::{Command, Item, Reject, Reply};
 use sched_core::ids::{RunId, SessionId, Token};
-use sched_proto::worker::ToWorker;
+use sched_proto::worker::{Rejected, ToWorker};
 use sched_raft::ProposeError;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -144,6 +145,10 @@ fn answer(
         .entry(report.session)
         .or_insert_with(|| (report.link.clone(), ToWorker::default()));
     match (report.kind, result) {
+        (_, Err(ProposeError::Reject(reject @ Reject::OtherJournal { .. }))) => {
+            // Nothing else of this batch matters to it any more.
+            report.link.send_last(other_journal(shared, &reject));
+        }
         (Kind::GrantWanted, Ok(_)) => message.granted.push(attempt_to_wire(run, token)),
         (Kind::GrantWanted, Err(e)) => {
             tracing::info!(%run, attempt = %token, error = %e, "start not granted");
@@ -162,10 +167,16 @@ fn answer(
                 tracing::info!(%run, attempt = %token, "report of an attempt that is not current");
             }
         }
-        // No release of ours refuses a report. Answered, so that the worker does not repeat it for ever.
+        // Its session is over: the worker finds out, opens another and reports there.
+        (_, Err(ProposeError::Reject(Reject::NoSession { .. }))) => {}
+        // Answered, so that the worker does not repeat it for ever.
         (_, Err(e)) => {
-            tracing::error!(%run, attempt = %token, error = %e, "report refused");
-            message.recorded.push(attempt_to_wire(run, token));
+            shared.counters.reports_refused.add(1);
+            tracing::error!(%run, attempt = %token, session = %report.session, error = %e, "report refused");
+            message.rejected.push(Rejected {
+                attempt: Some(attempt_to_wire(run, token)),
+                reason: e.to_string(),
+            });
         }
     }
 }

@@ -8,14 +8,16 @@ use super::{Term, propose_one};
 use crate::shared::{OrStop, Shared};
 use crate::state;
 use crate::worker::wire::{
-    attempt_from_wire, disposition_to_wire, result_from_wire, session_open_from_wire, session_to_wire,
+    WireError, attempt_from_wire, disposition_to_wire, position_from_wire, result_from_wire, session_open_from_wire,
+    session_to_wire,
 };
-use sched_core::command::{Command, Reply};
+use sched_core::command::{Command, Reject, Reply};
 use sched_core::ids::{RunId, SessionId, Token};
 use sched_core::run::cut;
-use sched_core::session::Disposition;
+use sched_core::session::{Disposition, JournalPosition};
 use sched_core::validate;
 use sched_proto::v1;
+use sched_proto::worker as pb;
 use sched_proto::worker::worker_gateway_server::WorkerGateway;
 use sched_proto::worker::{Attempt, Completed, FromWorker, Nack, NackCode, Progress, Refused, ToWorker, Welcome};
 use sched_raft::ProposeError;
@@ -105,9 +107,21 @@ fn refused(reason: impl Into<String>, retry_after_ms: u32) -> ToWorker {
         refused: Some(Refused {
             reason: reason.into(),
             retry_after_ms,
+            new_journal: false,
         }),
         ..ToWorker::default()
     }
+}
+
+/// The last message to a worker whose journal was restored or copied.
+pub(super) fn other_journal(shared: &Shared, reject: &Reject) -> ToWorker {
+    shared.counters.journals_refused.add(1);
+    tracing::error!(error = %reject, "a worker's journal is refused");
+    let mut message = refused(reject.to_string(), 1);
+    if let Some(refused) = &mut message.refused {
+        refused.new_journal = true;
+    }
+    message
 }
 
 /// Opens the session and binds the connection to it. An error is the last message to the worker.
@@ -119,6 +133,7 @@ async fn open(shared: &Shared, term: &Term, first: FromWorker, link: &Arc<Link>)
     let command = session_open_from_wire(hello).map_err(|e| refused(e.to_string(), 0))?;
     let Command::SessionOpen {
         worker,
+        journal,
         slots,
         labels,
         queues,
@@ -145,7 +160,13 @@ async fn open(shared: &Shared, term: &Term, first: FromWorker, link: &Arc<Link>)
     for queue in queues {
         validate::name("queues", queue).map_err(|e| refused(e.to_string(), 0))?;
     }
-    let (worker, slots) = (worker.clone(), *slots);
+    if term.hub.is_name_taken(worker, *journal) {
+        shared.counters.workers_refused.add(1);
+        tracing::warn!(worker, "two workers with one name: the second is refused");
+        let reason = format!("another worker named {worker:?} is connected; give this one a name of its own");
+        return Err(refused(reason, 10 * TRY_AGAIN_MS));
+    }
+    let (worker, journal, slots) = (worker.clone(), *journal, *slots);
     let (labels, queues) = (labels.clone(), queues.clone());
     let (id, bound, dispositions) = match propose_one(shared, command).await {
         Ok(Reply::Session {
@@ -157,6 +178,7 @@ async fn open(shared: &Shared, term: &Term, first: FromWorker, link: &Arc<Link>)
         Err(ProposeError::NotLeader { leader }) => {
             return Err(redirect(leader.map(|leader| leader.client_address).unwrap_or_default()));
         }
+        Err(ProposeError::Reject(reject @ Reject::OtherJournal { .. })) => return Err(other_journal(shared, &reject)),
         Err(ProposeError::Reject(reject)) => return Err(refused(reject.to_string(), 10 * TRY_AGAIN_MS)),
         Err(e) => return Err(refused(e.to_string(), TRY_AGAIN_MS)),
     };
@@ -164,6 +186,7 @@ async fn open(shared: &Shared, term: &Term, first: FromWorker, link: &Arc<Link>)
     link.send(welcome(term, id, &dispositions));
     let opened = Opened {
         worker: worker.clone(),
+        journal,
         labels,
         slots,
         queues,
@@ -209,11 +232,14 @@ impl Connected {
     /// Takes one batch, in the order the protocol says.
     async fn take(&self, shared: &Shared, term: &Term, message: FromWorker) {
         for request in &message.grant_requests {
-            if let Ok((run, token)) = self.attempt(request.attempt.as_ref()) {
+            if let Ok((run, token, position)) =
+                self.attempt(request.attempt.as_ref(), request.journal_position.as_ref())
+            {
                 let command = Command::Grant {
                     run,
                     token,
                     session: self.session,
+                    position,
                 };
                 self.report(term, Kind::GrantWanted, run, token, command);
             }
@@ -242,8 +268,16 @@ impl Connected {
         }
     }
 
-    fn attempt(&self, attempt: Option<&Attempt>) -> Result<(RunId, Token), ()> {
-        attempt_from_wire(attempt).map_err(|e| {
+    fn attempt(
+        &self,
+        attempt: Option<&Attempt>,
+        position: Option<&pb::JournalPosition>,
+    ) -> Result<(RunId, Token, Option<JournalPosition>), ()> {
+        let read = || {
+            let (run, token) = attempt_from_wire(attempt)?;
+            Ok::<_, WireError>((run, token, position_from_wire(position)?))
+        };
+        read().map_err(|e| {
             tracing::warn!(worker = self.worker, error = %e, "a worker named no attempt");
         })
     }
@@ -261,7 +295,8 @@ impl Connected {
     }
 
     fn completed(&self, term: &Term, completed: Completed) {
-        let Ok((run, token)) = self.attempt(completed.attempt.as_ref()) else {
+        let place = completed.journal_position.as_ref();
+        let Ok((run, token, position)) = self.attempt(completed.attempt.as_ref(), place) else {
             return;
         };
         match result_from_wire(completed.result.unwrap_or_default()) {
@@ -269,6 +304,8 @@ impl Connected {
                 let command = Command::Complete {
                     run,
                     token,
+                    session: self.session,
+                    position,
                     result: Box::new(result),
                 };
                 self.report(term, Kind::Ended, run, token, command);
@@ -280,7 +317,7 @@ impl Connected {
     }
 
     fn nack(&self, term: &Term, nack: Nack) {
-        let Ok((run, token)) = self.attempt(nack.attempt.as_ref()) else {
+        let Ok((run, token, position)) = self.attempt(nack.attempt.as_ref(), nack.journal_position.as_ref()) else {
             return;
         };
         let code = match nack.code() {
@@ -291,6 +328,7 @@ impl Connected {
             NackCode::TooOld => "too old to tell whether it was started",
             NackCode::Killed => "killed before it started",
             NackCode::Invalid => "not understood",
+            NackCode::Journal => "it cannot write its journal",
         };
         let reason = if nack.reason.is_empty() {
             code.to_owned()
@@ -298,11 +336,28 @@ impl Connected {
             format!("{code}: {}", nack.reason)
         };
         let reason = cut(&reason).to_owned();
-        self.report(term, Kind::Refused, run, token, Command::Nack { run, token, reason });
+        let session = self.session;
+        let command = if position.is_some() {
+            Command::NotStarted {
+                run,
+                token,
+                session,
+                position,
+                reason,
+            }
+        } else {
+            Command::Nack {
+                run,
+                token,
+                session,
+                reason,
+            }
+        };
+        self.report(term, Kind::Refused, run, token, command);
     }
 
     fn progress(&self, shared: &Shared, term: &Term, progress: Progress) {
-        let Ok((run, token)) = self.attempt(progress.attempt.as_ref()) else {
+        let Ok((run, token, _)) = self.attempt(progress.attempt.as_ref(), None) else {
             return;
         };
         let progress = v1::Progress {

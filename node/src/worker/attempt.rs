@@ -108,8 +108,6 @@ async fn enforce<T>(stopper: &Stopper, mut signal: StopSignal, limit: Option<Dur
 }
 
 /// Combines what the executor says with why it was told to end.
-///
-/// `Cancelled` without a cancellation in the cluster's state means that the worker gave the attempt up: it may run elsewhere.
 fn judge(verdict: Option<Verdict>, cause: Option<Cause>) -> (Verdict, String) {
     match (verdict, cause) {
         (Some(verdict), _) => (verdict, String::new()),
@@ -119,7 +117,15 @@ fn judge(verdict: Option<Verdict>, cause: Option<Cause>) -> (Verdict, String) {
             },
             String::new(),
         ),
-        (None, Some(cause)) => (Verdict::Cancelled, cause.describe()),
+        // Another attempt has taken its place: whatever is said of it is only noted.
+        (None, Some(cause @ (Cause::Cancelled | Cause::Stale))) => (Verdict::Cancelled, cause.describe()),
+        (None, Some(cause)) => {
+            let verdict = Verdict::Abandoned {
+                reason: cause.describe(),
+                stopping: cause == Cause::Leaving,
+            };
+            (verdict, String::new())
+        }
         (None, None) => (
             Verdict::Failure {
                 reason: "the executor ended without an answer".to_owned(),

@@ -1,14 +1,18 @@
 //! The attempts a worker holds, from the leader's `Run` until the end is recorded: what may start, what is reported, what is known.
 //!
-//! A pure table: the agent feeds it and acts on its answers. Today it lives in memory, so a worker that is restarted is a new worker
-//! with a new journal id. The fsynced journal has its two places here: [`start`] is where `S` is written before a process may
-//! start, [`Held::ended`] and [`Held::refuse`] are where `X` and `R` are written before a report may be sent.
+//! A pure table: the agent feeds it and acts on its answers. What it wants written to the journal it hands out ([`Held::take_records`]),
+//! and it goes on once that is on disk ([`Held::journalled`]): `S` before a process starts or a grant is asked for, `X` and `R` before
+//! the end or the refusal is reported.
+
+mod journalled;
 
 use super::attempt::Finished;
 use super::contact::Phase;
+use super::journal::{Mark, Record};
+use super::report::Report;
 use super::settled::Settled;
 use super::stop::{Cause, Stopper, Urgency};
-use super::wire::{Job, OnDisconnect, attempt_to_wire, result_to_wire};
+use super::wire::{Job, OnDisconnect, attempt_to_wire};
 use sched_core::limits::HELD_TOKENS_MAX;
 use sched_core::run::{RunResult, Verdict};
 use sched_core::session::Disposition;
@@ -29,6 +33,8 @@ struct Entry {
 enum State {
     /// Waits for a slot, for contact, or both.
     Parked(Arc<Job>),
+    /// Has a slot; that it starts is being written to the journal.
+    Starting(Arc<Job>),
     /// Has a slot, waits for its grant.
     WaitsForGrant(Arc<Job>),
     /// Started.
@@ -38,17 +44,10 @@ enum State {
         started_at: Timestamp,
         announced: bool,
     },
+    /// Ended or refused, which is being written to the journal.
+    Closing(Report),
     /// Ended or refused: reported until recorded.
     Over { report: Report, sent: Option<Duration> },
-}
-
-/// What the leader is told until it has recorded it.
-#[derive(Clone, PartialEq, Debug)]
-pub(crate) enum Report {
-    /// The attempt ended.
-    Completed(Box<Finished>),
-    /// It never started and never will.
-    Refused { code: pb::NackCode, reason: String },
 }
 
 /// What to do about a `Run`.
@@ -64,12 +63,14 @@ pub(crate) enum Offer {
     RefuseOnce { code: pb::NackCode, reason: String },
 }
 
-/// What comes next for a parked attempt that has a slot.
+/// What comes next for an attempt.
 pub(crate) enum Step {
     /// Start it.
     Start { job: Arc<Job>, stopper: Stopper },
     /// Ask for its grant.
     AskForGrant(Token),
+    /// Report it.
+    Report(Token),
 }
 
 /// The table.
@@ -82,6 +83,12 @@ pub(crate) struct Held {
     /// Attempts that have a slot.
     busy: usize,
     draining: bool,
+    /// What is to be written to the journal.
+    records: Vec<Record>,
+    /// Why the journal cannot be written any more.
+    unwritable: Option<String>,
+    /// Nothing of it is this worker's: it is ended and not reported.
+    disowned: bool,
 }
 
 impl Held {
@@ -94,7 +101,15 @@ impl Held {
             slots: slots as usize,
             busy: 0,
             draining: false,
+            records: Vec::new(),
+            unwritable: None,
+            disowned: false,
         }
+    }
+
+    /// Returns what is to be written to the journal, in this order.
+    pub(crate) fn take_records(&mut self) -> Vec<Record> {
+        std::mem::take(&mut self.records)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -129,6 +144,8 @@ impl Held {
         }
         let refusal = if self.settled.may_have_forgotten(token) {
             Some((pb::NackCode::TooOld, "older than what this worker remembers"))
+        } else if self.unwritable.is_some() {
+            Some((pb::NackCode::Journal, "the worker cannot write its journal"))
         } else if self.draining {
             Some((pb::NackCode::Draining, "the worker is leaving"))
         } else if self.entries.len() >= HELD_TOKENS_MAX || self.busy + self.parked.len() >= 2 * self.slots {
@@ -154,13 +171,17 @@ impl Held {
     fn refuse_unknown(&mut self, run: RunId, token: Token, code: pb::NackCode, reason: &str) -> Offer {
         let reason = reason.to_owned();
         if self.entries.len() >= HELD_TOKENS_MAX {
+            // Should it come again before the refusal has arrived, it is not taken then either.
+            self.settled.insert(token);
             return Offer::RefuseOnce { code, reason };
         }
-        let state = State::Over {
-            report: Report::Refused { code, reason },
-            sent: None,
+        let journalled = self.unwritable.is_none();
+        let report = Report::Refused {
+            code,
+            reason,
+            journalled,
         };
-        self.entries.insert(token, Entry { run, state });
+        self.close(run, token, report);
         Offer::Report
     }
 
@@ -169,44 +190,72 @@ impl Held {
         if self.entries.contains_key(&token) || self.settled.contains(token) || self.entries.len() >= HELD_TOKENS_MAX {
             return Offer::Known;
         }
-        let verdict = Verdict::Failure { reason };
-        let result = RunResult {
-            verdict,
-            exit_code: None,
-            started_at: now,
-            ended_at: now,
-            output_tail: Vec::new(),
-            result: Vec::new(),
-        };
-        let report = Report::Completed(Box::new(Finished {
-            result,
-            reason: String::new(),
-        }));
-        self.entries.insert(
-            token,
-            Entry {
-                run,
-                state: State::Over { report, sent: None },
-            },
-        );
+        let finished = ended_at(now, Verdict::Failure { reason });
+        self.close(run, token, Report::Completed(Box::new(finished)));
         Offer::Report
     }
 
-    /// Gives the oldest parked attempt a slot; nothing when there is none of either. Only with good contact.
-    pub(crate) fn next_step(&mut self, now: Timestamp) -> Option<Step> {
-        if self.busy >= self.slots {
+    /// Notes that an attempt is over: reported once the journal says so, at once when it cannot be written.
+    fn close(&mut self, run: RunId, token: Token, report: Report) {
+        let state = if self.unwritable.is_some() {
+            State::Over { report, sent: None }
+        } else {
+            self.records.push(match &report {
+                Report::Completed(finished) => Record::ended(run, token, finished),
+                Report::Refused { code, reason, .. } => Record::Refused {
+                    run,
+                    token,
+                    code: (*code).into(),
+                    reason: reason.clone(),
+                },
+            });
+            State::Closing(report)
+        };
+        self.entries.insert(token, Entry { run, state });
+    }
+
+    /// Gives parked attempts slots, and has it written that they start. Only with good contact.
+    pub(crate) fn begin_waiting(&mut self) {
+        while self.busy < self.slots && self.unwritable.is_none() {
+            let Some(token) = self.parked.pop_front() else { return };
+            let Some(entry) = self.entries.get_mut(&token) else {
+                continue;
+            };
+            let State::Parked(job) = &entry.state else { continue };
+            entry.state = State::Starting(job.clone());
+            self.busy += 1;
+            self.records.push(Record::Started { run: entry.run, token });
+        }
+    }
+
+    /// A record is on disk. Returns what comes next, if anything.
+    ///
+    /// Without good contact nothing starts: the attempt is refused, which is written behind its start.
+    pub(crate) fn journalled(&mut self, mark: Mark, phase: Phase, now: Timestamp) -> Option<Step> {
+        let (Mark::Started(token) | Mark::Ended(token) | Mark::Refused(token)) = mark else {
             return None;
-        }
-        let token = self.parked.pop_front()?;
+        };
         let entry = self.entries.get_mut(&token)?;
-        let State::Parked(job) = &entry.state else { return None };
-        let job = job.clone();
-        self.busy += 1;
-        if job.delivery == Delivery::AtMostOnce {
-            entry.state = State::WaitsForGrant(job);
-            return Some(Step::AskForGrant(token));
+        match (&mut entry.state, mark) {
+            (State::Starting(_), Mark::Started(_)) if phase > Phase::Good => {
+                self.refuse(token, pb::NackCode::NoContact, "contact was lost before the start");
+                None
+            }
+            (State::Starting(job), Mark::Started(_)) => {
+                let job = job.clone();
+                if job.delivery == Delivery::AtMostOnce {
+                    entry.state = State::WaitsForGrant(job);
+                    return Some(Step::AskForGrant(token));
+                }
+                Some(start(entry, job, now))
+            }
+            (State::Closing(report), Mark::Ended(_) | Mark::Refused(_)) => {
+                let report = report.clone();
+                entry.state = State::Over { report, sent: None };
+                Some(Step::Report(token))
+            }
+            _ => None,
         }
-        Some(start(entry, job, now))
     }
 
     /// The leader has granted the start of an attempt. `None` when there is nothing to start.
@@ -225,39 +274,48 @@ impl Held {
         Some(start(entry, job, now))
     }
 
-    /// An attempt has ended. Returns whether there is something to report: not when it was forgotten meanwhile.
-    pub(crate) fn ended(&mut self, token: Token, finished: Finished) -> bool {
-        let Some(entry) = self.entries.get_mut(&token) else {
-            return false;
-        };
-        if let State::Running { .. } = entry.state {
-            self.busy -= 1;
-            entry.state = State::Over {
-                report: Report::Completed(Box::new(finished)),
-                sent: None,
-            };
-            return true;
+    /// An attempt has ended: it is reported once that is on disk, unless it was forgotten meanwhile.
+    pub(crate) fn ended(&mut self, token: Token, finished: Finished) {
+        let Some(entry) = self.entries.get(&token) else { return };
+        if !matches!(entry.state, State::Running { .. }) {
+            return;
         }
-        false
+        self.busy -= 1;
+        if self.disowned {
+            self.entries.remove(&token);
+            self.settled.insert(token);
+            return;
+        }
+        let run = entry.run;
+        self.close(run, token, Report::Completed(Box::new(finished)));
+    }
+
+    /// A report was refused: the attempt was never this worker's.
+    pub(crate) fn rejected(&mut self, token: Token) {
+        match self.entries.get(&token).map(|entry| &entry.state) {
+            Some(State::Closing(_) | State::Over { .. }) => self.recorded(token),
+            Some(_) => self.dispose(token, Disposition::Stale),
+            None => {}
+        }
     }
 
     /// Refuses an attempt that has not started: it never will.
     fn refuse(&mut self, token: Token, code: pb::NackCode, reason: &str) {
-        let Some(entry) = self.entries.get_mut(&token) else {
+        let Some(entry) = self.entries.get(&token) else {
             return;
         };
         match entry.state {
             State::Parked(_) => self.parked.retain(|parked| *parked != token),
-            State::WaitsForGrant(_) => self.busy -= 1,
-            State::Running { .. } | State::Over { .. } => return,
+            State::Starting(_) | State::WaitsForGrant(_) => self.busy -= 1,
+            State::Running { .. } | State::Closing(_) | State::Over { .. } => return,
         }
-        entry.state = State::Over {
-            report: Report::Refused {
-                code,
-                reason: reason.to_owned(),
-            },
-            sent: None,
+        let (run, journalled) = (entry.run, self.unwritable.is_none());
+        let report = Report::Refused {
+            code,
+            reason: reason.to_owned(),
+            journalled,
         };
+        self.close(run, token, report);
     }
 
     /// Kills an attempt for good: what runs is asked to end, what waits is refused. One that never came will not start when it comes
@@ -288,13 +346,16 @@ impl Held {
     pub(crate) fn recorded(&mut self, token: Token) {
         match self.entries.get(&token).map(|entry| &entry.state) {
             None => {}
-            Some(State::Over { .. }) => {
+            Some(State::Closing(_) | State::Over { .. }) => {
                 self.entries.remove(&token);
                 self.settled.insert(token);
+                if self.unwritable.is_none() {
+                    self.records.push(Record::Recorded { token });
+                }
             }
             // Recorded under our token, while it runs here: somebody else's report. It is no longer ours to run.
             Some(State::Running { stopper, .. }) => stopper.raise(Urgency::Terminate, Cause::Stale),
-            Some(State::Parked(_) | State::WaitsForGrant(_)) => {
+            Some(State::Parked(_) | State::Starting(_) | State::WaitsForGrant(_)) => {
                 self.refuse(token, pb::NackCode::Killed, "recorded before it started");
             }
         }
@@ -330,7 +391,12 @@ impl Held {
 
     /// Refuses everything that has not started.
     pub(crate) fn refuse_waiting(&mut self, code: pb::NackCode, reason: &str) {
-        let waiting = |entry: &Entry| matches!(entry.state, State::Parked(_) | State::WaitsForGrant(_));
+        let waiting = |entry: &Entry| {
+            matches!(
+                entry.state,
+                State::Parked(_) | State::Starting(_) | State::WaitsForGrant(_)
+            )
+        };
         self.parked.clear();
         let tokens: Vec<Token> = self
             .entries
@@ -447,6 +513,21 @@ impl Held {
     }
 }
 
+/// What is said about an attempt that this worker has not run to its end.
+fn ended_at(now: Timestamp, verdict: Verdict) -> Finished {
+    Finished {
+        result: RunResult {
+            verdict,
+            exit_code: None,
+            started_at: now,
+            ended_at: now,
+            output_tail: Vec::new(),
+            result: Vec::new(),
+        },
+        reason: String::new(),
+    }
+}
+
 /// The one way into running: from here on the token counts as started, whatever happens.
 fn start(entry: &mut Entry, job: Arc<Job>, now: Timestamp) -> Step {
     let stopper = Stopper::new();
@@ -459,46 +540,14 @@ fn start(entry: &mut Entry, job: Arc<Job>, now: Timestamp) -> Step {
     Step::Start { job, stopper }
 }
 
-impl Report {
-    /// Adds the report to a batch, and returns about how many bytes it takes there.
-    pub(crate) fn add_to(self, batch: &mut pb::FromWorker, attempt: pb::Attempt) -> usize {
-        match self {
-            Report::Completed(finished) => {
-                let result = result_to_wire(&finished.result, &finished.reason);
-                let bytes = 64 + result.output_tail.len() + result.reason.len();
-                let (attempt, result) = (Some(attempt), Some(result));
-                batch.completed.push(pb::Completed {
-                    attempt,
-                    result,
-                    journal_position: None,
-                });
-                bytes
-            }
-            Report::Refused { code, reason } => {
-                let bytes = 48 + reason.len();
-                batch.nacks.push(pb::Nack {
-                    attempt: Some(attempt),
-                    code: code.into(),
-                    reason,
-                });
-                bytes
-            }
-        }
-    }
-}
-
 fn describe(token: Token, entry: &Entry) -> pb::Held {
     let state = match &entry.state {
-        State::Parked(_) | State::WaitsForGrant(_) => pb::HeldState::Waiting,
+        State::Parked(_) | State::Starting(_) | State::WaitsForGrant(_) => pb::HeldState::Waiting,
         State::Running { .. } => pb::HeldState::Running,
-        State::Over {
-            report: Report::Completed(_),
-            ..
-        } => pb::HeldState::Ended,
-        State::Over {
-            report: Report::Refused { .. },
-            ..
-        } => pb::HeldState::Refused,
+        State::Closing(report) | State::Over { report, .. } => match report {
+            Report::Completed(_) => pb::HeldState::Ended,
+            Report::Refused { .. } => pb::HeldState::Refused,
+        },
     };
     pb::Held {
         attempt: Some(attempt_to_wire(entry.run, token)),

@@ -3,6 +3,7 @@
 //! ```text
 //! leader  <->  link (gRPC)  <->  agent (one task, owns all state)  ->  attempts (one task each)  ->  executors
 //!                                 |- held:    what it holds, what may start, what is to be reported
+//!                                 |- journal: what it was given and what became of it, on disk before anybody acts on it
 //!                                 |- contact: what it may still do without hearing from the leader
 //!                                 `- outbox:  what waits to be sent, in batches
 //! ```
@@ -19,10 +20,12 @@ mod anywhere;
 mod attempt;
 pub mod executors;
 mod held;
+pub mod journal;
 mod orphans;
 mod os;
 mod outbox;
 pub mod output;
+mod report;
 pub mod supervisor;
 
 // What does not depend on what is run, and serves remote workers too.
@@ -38,6 +41,7 @@ use agent::{Agent, Identity};
 use anywhere::Anywhere;
 use attempt::Runner;
 use executors::{CommandExecutor, Executors, HttpExecutor, MailExecutor, MailOptions, SampleExecutor, Surroundings};
+use journal::{Journal, JournalError, JournalOptions};
 use link::{Dial, Grpc};
 use orphans::Orphans;
 use output::{OutputLimits, OutputStore};
@@ -133,6 +137,9 @@ pub enum WorkerError {
         /// Why.
         source: io::Error,
     },
+    /// Its journal cannot be used.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
     /// The number of slots is out of range.
     #[error("{0} slots; a worker has 1 to {WORKER_SLOTS_MAX}")]
     Slots(u32),
@@ -160,6 +167,8 @@ pub struct WorkerStatus {
     pub started: u64,
     /// It takes no new attempts.
     pub draining: bool,
+    /// Why its journal cannot be written any more: it takes no new attempts then either.
+    pub journal_failure: Option<String>,
     /// It has ended.
     pub gone: bool,
 }
@@ -173,11 +182,11 @@ impl Worker {
     /// # Errors
     /// Its folder cannot be made, or it has no slots or too many.
     pub fn start(options: WorkerOptions) -> Result<WorkerHandle, WorkerError> {
-        start(options, Arc::new(Anywhere::new(Grpc)))
+        start(options, Arc::new(Anywhere::new(Grpc)), JournalOptions::default())
     }
 }
 
-fn start(options: WorkerOptions, dial: Arc<dyn Dial>) -> Result<WorkerHandle, WorkerError> {
+fn start(options: WorkerOptions, dial: Arc<dyn Dial>, journal: JournalOptions) -> Result<WorkerHandle, WorkerError> {
     let WorkerOptions {
         name,
         slots,
@@ -207,6 +216,7 @@ fn start(options: WorkerOptions, dial: Arc<dyn Dial>) -> Result<WorkerHandle, Wo
         dir: output_dir,
         source,
     })?;
+    let journal = Journal::open(&dir, journal)?;
     let supervision = supervisor
         .map(|program| Supervision::new(program, &dir, grace, containment))
         .transpose()?;
@@ -227,14 +237,21 @@ fn start(options: WorkerOptions, dial: Arc<dyn Dial>) -> Result<WorkerHandle, Wo
         slots,
         labels,
         node,
-        journal: rand::random(),
     };
     let (leave, left) = mpsc::channel(4);
     let (status, watched) = watch::channel(WorkerStatus {
         slots,
         ..WorkerStatus::default()
     });
-    let agent = Agent::new(identity, runner, dial, leader, left, status, supervision.clone());
+    let agent = Agent::new(
+        identity,
+        journal,
+        runner,
+        dial,
+        leader,
+        (left, status),
+        supervision.clone(),
+    );
     let task = tokio::spawn(async move {
         // Before anybody hears of this worker: what it would say of its former runs must be true.
         if let Some(supervision) = supervision {

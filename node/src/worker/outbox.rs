@@ -2,7 +2,9 @@
 
 use super::contact::Contact;
 use super::held::Held;
+use super::wire::position_to_wire;
 use sched_core::Token;
+use sched_core::session::JournalPosition;
 use sched_proto::worker as pb;
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
@@ -74,8 +76,14 @@ impl Outbox {
         nothing && goodbye.is_none() && !heartbeat
     }
 
-    /// Takes a batch out; nothing when all that waited has become needless.
-    pub(crate) fn batch(&mut self, held: &mut Held, contact: &mut Contact, now: Duration) -> Option<pb::FromWorker> {
+    /// Takes a batch out; nothing when all that waited has become needless. `position` is where the journal ends.
+    pub(crate) fn batch(
+        &mut self,
+        held: &mut Held,
+        contact: &mut Contact,
+        position: Option<JournalPosition>,
+        now: Duration,
+    ) -> Option<pb::FromWorker> {
         let mut batch = pb::FromWorker {
             nacks: std::mem::take(&mut self.nacks),
             ..Default::default()
@@ -84,7 +92,7 @@ impl Outbox {
         while bytes < BATCH_BYTES && batch.completed.len() + batch.nacks.len() < BATCH_ENTRIES {
             let Some(token) = self.reports.pop_first() else { break };
             if let Some((attempt, report)) = held.report(token, now) {
-                bytes += report.add_to(&mut batch, attempt);
+                bytes += report.add_to(&mut batch, attempt, position);
             }
         }
         while bytes < BATCH_BYTES && batch.grant_requests.len() < BATCH_ENTRIES {
@@ -95,7 +103,7 @@ impl Outbox {
             let attempt = held.attempt(token);
             batch.grant_requests.extend(attempt.map(|attempt| pb::GrantRequest {
                 attempt: Some(attempt),
-                journal_position: None,
+                journal_position: position.map(position_to_wire),
             }));
         }
         while bytes < BATCH_BYTES {

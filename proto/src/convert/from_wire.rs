@@ -5,14 +5,14 @@ use crate::pattern::pattern;
 use crate::v1;
 use sched_core::Timestamp;
 use sched_core::calendar::{CalendarSpec, Interval};
-use sched_core::command::Reject;
+use sched_core::command::{Reject, Resolution};
 use sched_core::config::{Config, Setting};
 use sched_core::ids::{RequestKey, RunId, TaskId};
 use sched_core::limits::NAME_BYTES_MAX;
 use sched_core::schedule::{DstPolicy, Schedule};
 use sched_core::task::{
-    Action, Bounds, Delivery, Ending, Group, Jitter, Missed, NextRun, Notify, NotifyOn, NotifyTo, Overlap, Placement,
-    Policy, PolicyField, ProcessLimits, Retention, Stated, TaskRef, TaskSpec, TaskState, Tries,
+    Action, Bounds, Delivery, Ending, Group, Jitter, Missed, NextRun, Notify, NotifyOn, NotifyTo, OnDisconnect,
+    Overlap, Placement, Policy, PolicyField, ProcessLimits, Retention, Stated, TaskRef, TaskSpec, TaskState, Tries,
 };
 
 /// The namespace and the zone that an empty text stands for.
@@ -356,6 +356,12 @@ pub fn policy(wire: v1::Policy) -> Result<Policy, Reject> {
             prefer: placement.prefer,
         }),
         notify: wire.notify.into_iter().map(notify).collect::<Result<_, _>>()?,
+        on_disconnect: match enumeration("policy.on_disconnect", wire.on_disconnect)? {
+            v1::OnDisconnect::Unspecified => None,
+            v1::OnDisconnect::Kill => Some(OnDisconnect::Kill),
+            v1::OnDisconnect::Continue => Some(OnDisconnect::Continue),
+        },
+        lost_hold_ms: wire.lost_hold_ms.unwrap_or(default.lost_hold_ms),
         stated,
         catch_up_every_ms: wire.catch_up_every_ms.unwrap_or(default.catch_up_every_ms),
     })
@@ -431,6 +437,22 @@ fn overlap(number: i32) -> Result<Overlap, Reject> {
         v1::Overlap::QueueOne => Overlap::QueueOne,
         v1::Overlap::QueueAll => Overlap::QueueAll,
         v1::Overlap::Replace => Overlap::Replace,
+    })
+}
+
+/// What an operator says became of a lost run.
+///
+/// # Errors
+///
+/// When it is absent or not known.
+pub fn resolution(number: i32) -> Result<Resolution, Reject> {
+    Ok(match enumeration("resolution", number)? {
+        v1::Resolution::Unspecified => {
+            return Err(invalid("resolution", "is missing; expected failed, finished or retry"));
+        }
+        v1::Resolution::Failed => Resolution::Failed,
+        v1::Resolution::Finished => Resolution::Finished,
+        v1::Resolution::Retry => Resolution::Retry,
     })
 }
 

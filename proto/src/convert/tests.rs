@@ -1,11 +1,12 @@
 use super::*;
 use crate::v1;
 use sched_core::Timestamp;
+use sched_core::command::Resolution;
 use sched_core::ids::{RequestKey, RunId, SessionId, TaskId, Token};
 use sched_core::schedule::{DstPolicy, Schedule};
 use sched_core::task::{
-    Action, Bounds, Delivery, Ending, Group, Jitter, Missed, NextRun, Notify, NotifyOn, NotifyTo, Overlap, Placement,
-    Policy, PolicyField, ProcessLimits, Retention, Stated, TaskRef, TaskSpec, Tries,
+    Action, Bounds, Delivery, Ending, Group, Jitter, Missed, NextRun, Notify, NotifyOn, NotifyTo, OnDisconnect,
+    Overlap, Placement, Policy, PolicyField, ProcessLimits, Retention, Stated, TaskRef, TaskSpec, Tries,
 };
 use std::collections::BTreeMap;
 
@@ -40,6 +41,8 @@ fn full() -> TaskSpec {
                 delay_ms_max: 9,
                 put_off_ms_max: 10,
             },
+            on_disconnect: Some(OnDisconnect::Kill),
+            lost_hold_ms: 9,
             delivery: Some(Delivery::AtLeastOnce),
             time_limit_ms: Some(5),
             priority: -100,
@@ -244,6 +247,19 @@ fn every_schedule_action_and_policy_comes_back() {
         Overlap::QueueAll,
         Overlap::Replace,
     ];
+    for resolution in [Resolution::Failed, Resolution::Finished, Resolution::Retry] {
+        let wire = to_wire::resolution(resolution).into();
+        assert_eq!(from_wire::resolution(wire), Ok(resolution));
+    }
+    assert!(from_wire::resolution(0).is_err() && from_wire::resolution(9).is_err());
+    for on_disconnect in [None, Some(OnDisconnect::Kill), Some(OnDisconnect::Continue)] {
+        let policy = Policy {
+            on_disconnect,
+            lost_hold_ms: 5,
+            ..Policy::default()
+        };
+        assert_eq!(from_wire::policy(to_wire::policy(&policy)), Ok(policy));
+    }
     let missed = [Missed::Skip, Missed::Latest, Missed::All { max: 2 }];
     let deliveries = [None, Some(Delivery::AtLeastOnce), Some(Delivery::AtMostOnce)];
     for overlap in overlaps {
@@ -447,6 +463,21 @@ fn rejects() -> Vec<(Reject, tonic::Code)> {
             Code::ResourceExhausted,
         ),
         (Reject::StaleAttempt { run, token }, Code::Aborted),
+        (
+            Reject::OtherJournal {
+                worker: "w".into(),
+                problem: "has 3 records, and had 9 before".into(),
+            },
+            Code::FailedPrecondition,
+        ),
+        (
+            Reject::NotYours {
+                run,
+                token,
+                worker: "w".into(),
+            },
+            Code::PermissionDenied,
+        ),
         (
             Reject::NoSession {
                 session: SessionId(token),

@@ -1,19 +1,21 @@
 //! From `sched-core` to the wire. Cannot fail.
 
+mod ledger;
 mod replies;
 
+pub use ledger::ledger_line;
 pub use replies::*;
 
 use crate::v1;
 use sched_core::Timestamp;
 use sched_core::calendar::{Calendar, CalendarSpec, Interval};
-use sched_core::command::SpoolOp;
+use sched_core::command::{Resolution, SpoolOp};
 use sched_core::ids::{RequestKey, RunId, TaskId};
-use sched_core::run::{Attempt, AttemptEnd, LedgerFact, LedgerLine, Occurrence, Run, RunState};
+use sched_core::run::{Attempt, AttemptEnd, Occurrence, Run, RunState};
 use sched_core::schedule::{DstPolicy, Schedule};
 use sched_core::task::{
-    Action, Bounds, Delivery, Ending, Missed, NextRun, Notify, NotifyOn, NotifyTo, Overlap, Policy, PolicyField,
-    ScheduleKind, Task, TaskRef, TaskSpec, TaskState, TaskStatus,
+    Action, Bounds, Delivery, Ending, Missed, NextRun, Notify, NotifyOn, NotifyTo, OnDisconnect, Overlap, Policy,
+    PolicyField, ScheduleKind, Task, TaskRef, TaskSpec, TaskState, TaskStatus,
 };
 
 /// A task as a client asks for it: what it leaves to the cluster is left out.
@@ -285,6 +287,13 @@ pub fn policy(policy: &Policy) -> v1::Policy {
         }),
         notify: policy.notify.iter().map(notify).collect(),
         catch_up_every_ms: Some(policy.catch_up_every_ms),
+        on_disconnect: match policy.on_disconnect {
+            None => v1::OnDisconnect::Unspecified,
+            Some(OnDisconnect::Kill) => v1::OnDisconnect::Kill,
+            Some(OnDisconnect::Continue) => v1::OnDisconnect::Continue,
+        }
+        .into(),
+        lost_hold_ms: Some(policy.lost_hold_ms),
         defaulted: PolicyField::ALL
             .into_iter()
             .filter(|field| !policy.stated.contains(*field))
@@ -402,6 +411,15 @@ pub fn run_id(id: RunId) -> v1::RunId {
     }
 }
 
+/// What an operator says became of a lost run.
+pub fn resolution(resolution: Resolution) -> v1::Resolution {
+    match resolution {
+        Resolution::Failed => v1::Resolution::Failed,
+        Resolution::Finished => v1::Resolution::Finished,
+        Resolution::Retry => v1::Resolution::Retry,
+    }
+}
+
 /// A run's state; what it is pending for is [`run`]'s to say.
 pub fn run_state(state: RunState) -> v1::RunState {
     match state {
@@ -480,6 +498,8 @@ fn attempt(attempt: &Attempt) -> v1::Attempt {
         Some(AttemptEnd::Delayed) => v1::AttemptEnd::Delayed,
         Some(AttemptEnd::Cancelled) => v1::AttemptEnd::Cancelled,
         Some(AttemptEnd::ReportedLate) => v1::AttemptEnd::ReportedLate,
+        Some(AttemptEnd::WorkerStopped) => v1::AttemptEnd::WorkerStopped,
+        Some(AttemptEnd::Resolved) => v1::AttemptEnd::Resolved,
     };
     v1::Attempt {
         token_index: attempt.token.index,
@@ -497,44 +517,6 @@ pub fn params(params: &[(String, String)]) -> Vec<v1::Param> {
         value: value.clone(),
     };
     params.iter().map(param).collect()
-}
-
-/// A line of a task's ledger.
-pub fn ledger_line(line: &LedgerLine) -> v1::LedgerLine {
-    use v1::ledger_line::Fact;
-    let fact = match &line.fact {
-        LedgerFact::Missed {
-            first,
-            last,
-            count,
-            reason,
-        } => Fact::Missed(v1::LedgerMissed {
-            first_unix_ms: first.as_millis(),
-            last_unix_ms: last.as_millis(),
-            count: *count,
-            reason: reason.clone(),
-        }),
-        LedgerFact::Skipped { scheduled_at, reason } => Fact::Skipped(v1::LedgerSkipped {
-            scheduled_at_unix_ms: scheduled_at.as_millis(),
-            reason: reason.clone(),
-        }),
-        LedgerFact::Closed {
-            first,
-            last,
-            count,
-            calendar,
-        } => Fact::Closed(v1::LedgerClosed {
-            first_unix_ms: first.as_millis(),
-            last_unix_ms: last.as_millis(),
-            count: *count,
-            calendar: calendar.clone(),
-        }),
-        LedgerFact::DrainFailed { reason } => Fact::DrainFailed(v1::LedgerDrainFailed { reason: reason.clone() }),
-    };
-    v1::LedgerLine {
-        at_unix_ms: line.at.as_millis(),
-        fact: Some(fact),
-    }
 }
 
 /// An operation in the spool.

@@ -2,9 +2,10 @@
 
 use crate::worker as pb;
 use bytes::Bytes;
-use sched_core::limits::{HELD_TOKENS_MAX, WORKER_QUEUES_MAX, WORKER_SLOTS_MAX};
+use sched_core::limits::{HELD_TOKENS_MAX, OPENINGS_MAX, WORKER_QUEUES_MAX, WORKER_SLOTS_MAX};
 use sched_core::run::{RunResult, Verdict};
-use sched_core::session::Disposition;
+use sched_core::session::{Disposition, JournalPosition};
+pub use sched_core::task::OnDisconnect;
 use sched_core::task::{Action, Delivery, ProcessLimits};
 use sched_core::{Command, NodeId, RunId, SessionId, TaskId, Timestamp, Token};
 use std::time::Duration;
@@ -36,16 +37,6 @@ pub enum WireError {
         /// What would be accepted.
         expected: String,
     },
-}
-
-/// What the worker does with a run when it loses contact with the leader.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum OnDisconnect {
-    /// It is killed: it can run elsewhere.
-    #[default]
-    Kill,
-    /// It runs on and is reported when contact is back.
-    Continue,
 }
 
 /// An attempt as a worker needs to know it: everything that `Run` carries.
@@ -314,6 +305,12 @@ pub fn result_to_wire(result: &RunResult, reason: &str) -> pb::Result {
         Verdict::Failure { reason } => (pb::Verdict::Failure, reason.as_str(), 0),
         Verdict::DelayMe { delay_ms, reason } => (pb::Verdict::DelayMe, reason.as_str(), *delay_ms),
         Verdict::Cancelled => (pb::Verdict::Cancelled, reason, 0),
+        Verdict::Abandoned {
+            reason,
+            stopping: false,
+        } => (pb::Verdict::Abandoned, reason.as_str(), 0),
+        Verdict::Abandoned { reason, stopping: true } => (pb::Verdict::Stopped, reason.as_str(), 0),
+        Verdict::Lost { reason } => (pb::Verdict::Lost, reason.as_str(), 0),
     };
     pb::Result {
         verdict: verdict.into(),
@@ -341,6 +338,15 @@ pub fn result_from_wire(result: pb::Result) -> Result<RunResult, WireError> {
             reason: result.reason,
         },
         pb::Verdict::Cancelled => Verdict::Cancelled,
+        pb::Verdict::Abandoned => Verdict::Abandoned {
+            reason: result.reason,
+            stopping: false,
+        },
+        pb::Verdict::Stopped => Verdict::Abandoned {
+            reason: result.reason,
+            stopping: true,
+        },
+        pb::Verdict::Lost => Verdict::Lost { reason: result.reason },
     };
     let result = RunResult {
         verdict,
@@ -390,7 +396,16 @@ pub fn session_open_from_wire(hello: pb::Hello) -> Result<Command, WireError> {
             expected,
         });
     }
+    if hello.openings.len() > OPENINGS_MAX {
+        return Err(WireError::OutOfRange {
+            field: "openings",
+            value: hello.openings.len() as u64,
+            expected: format!("at most {OPENINGS_MAX}"),
+        });
+    }
     Ok(Command::SessionOpen {
+        position: position_from_wire(hello.journal_position.as_ref())?,
+        openings: hello.openings,
         worker: hello.worker,
         journal: u128::from(hello.journal_high) << 64 | u128::from(hello.journal_low),
         node: hello.node.map(NodeId),
@@ -403,6 +418,31 @@ pub fn session_open_from_wire(hello: pb::Hello) -> Result<Command, WireError> {
             .collect::<Result<_, _>>()?,
         queues: hello.queues.into_iter().collect(),
     })
+}
+
+/// Returns the wire form of the end of a journal.
+pub fn position_to_wire(position: JournalPosition) -> pb::JournalPosition {
+    pb::JournalPosition {
+        length: position.length,
+        head: Bytes::copy_from_slice(&position.head),
+    }
+}
+
+/// Reads the end of a journal, where there is one.
+///
+/// # Errors
+/// The hash does not have 16 bytes.
+pub fn position_from_wire(position: Option<&pb::JournalPosition>) -> Result<Option<JournalPosition>, WireError> {
+    let Some(position) = position else { return Ok(None) };
+    let head = position.head.as_ref().try_into().map_err(|_| WireError::OutOfRange {
+        field: "journal_position.head",
+        value: position.head.len() as u64,
+        expected: "16 bytes".to_owned(),
+    })?;
+    Ok(Some(JournalPosition {
+        length: position.length,
+        head,
+    }))
 }
 
 /// Returns the two halves of a journal id, the high one first.

@@ -5,6 +5,7 @@ use sim_ground::world;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// Fastest correction of leader time, as in the product.
 const SLEW_PPM_MAX: i64 = 500;
@@ -15,6 +16,8 @@ pub struct Clock {
     host: String,
     /// Microseconds to add to the time since boot; nothing outside a term.
     offset_us: Mutex<Option<i64>>,
+    /// A majority's clocks confirm leader time.
+    confirmed: watch::Sender<bool>,
 }
 
 impl Clock {
@@ -23,7 +26,27 @@ impl Clock {
         Self {
             host: host.to_owned(),
             offset_us: Mutex::new(None),
+            confirmed: watch::Sender::new(false),
         }
+    }
+
+    /// Returns the time for an entry of the log: none until a majority's clocks confirm leader time.
+    pub fn stamp(&self) -> Timestamp {
+        if *self.confirmed.borrow() {
+            self.now()
+        } else {
+            Timestamp::MIN
+        }
+    }
+
+    /// Notes whether a majority's clocks confirm leader time.
+    pub fn confirm(&self, confirmed: bool) {
+        self.confirmed.send_replace(confirmed);
+    }
+
+    /// Returns whether they do, now and from now on.
+    pub fn confirmed(&self) -> watch::Receiver<bool> {
+        self.confirmed.subscribe()
     }
 
     fn offset(&self) -> std::sync::MutexGuard<'_, Option<i64>> {
@@ -40,6 +63,7 @@ impl Clock {
 
     /// Starts a term.
     pub fn begin_term(&self) -> Timestamp {
+        self.confirm(false);
         let now = world().wall_ms(&self.host);
         *self.offset() = Some(now * 1000 - elapsed_us());
         Timestamp::from_millis(now)
@@ -47,6 +71,7 @@ impl Clock {
 
     /// Ends a term.
     pub fn end_term(&self) {
+        self.confirm(false);
         *self.offset() = None;
     }
 

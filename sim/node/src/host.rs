@@ -154,7 +154,7 @@ impl Host {
     }
 
     fn options(self: &Arc<Self>, port: &Port, clock: Arc<Clock>) -> Options {
-        let now = Arc::new(move || clock.now());
+        let now = Arc::new(move || clock.stamp());
         let mut options = Options::new(port.clone(), peer_address(self.id), client_address(self.id), now);
         options.initial_cluster = (1..=self.setup.nodes).map(peer_address).collect();
         options.snapshot_entries = self.setup.snapshot_entries;

@@ -83,7 +83,7 @@ async fn ledger(node: &Node, id: u64) -> Result<Vec<(i64, i64)>> {
         Fact::Missed(missed) => Some((missed.first_unix_ms, missed.last_unix_ms)),
         Fact::Skipped(skipped) => Some((skipped.scheduled_at_unix_ms, skipped.scheduled_at_unix_ms)),
         Fact::Closed(closed) => Some((closed.first_unix_ms, closed.last_unix_ms)),
-        Fact::DrainFailed(_) => None,
+        Fact::DrainFailed(_) | Fact::StaleReport(_) | Fact::Resolved(_) => None,
     };
     Ok(reply.ledger.into_iter().filter_map(range).collect())
 }

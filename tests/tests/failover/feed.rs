@@ -33,13 +33,23 @@ pub(crate) struct Feed {
 impl Feed {
     /// Starts with tasks that are due from [`AHEAD`] on; each runs the recorder's line, then `more` shell.
     pub(crate) fn start(cluster: &Cluster, recorder: &Arc<Recorder>, more: &'static str) -> Result<Self> {
+        Self::with(cluster, recorder, more, |_| v1::Delivery::Unspecified)
+    }
+
+    /// As [`Feed::start`], with the delivery of each task by its number.
+    pub(crate) fn with(
+        cluster: &Cluster,
+        recorder: &Arc<Recorder>,
+        more: &'static str,
+        delivery: fn(u64) -> v1::Delivery,
+    ) -> Result<Self> {
         let options = Options {
             deadline: Duration::from_secs(30),
             ..Options::default()
         };
         let client = Client::with_options(cluster.endpoints(), options)?;
         let (stop, stopped) = watch::channel(false);
-        let feeder = tokio::spawn(feed(client, Arc::clone(recorder), more, stopped));
+        let feeder = tokio::spawn(feed(client, Arc::clone(recorder), more, delivery, stopped));
         Ok(Self { stop, feeder })
     }
 
@@ -54,6 +64,7 @@ async fn feed(
     client: Client,
     recorder: Arc<Recorder>,
     more: &'static str,
+    delivery: fn(u64) -> v1::Delivery,
     mut stopped: watch::Receiver<bool>,
 ) -> Result<BTreeMap<u64, u64>> {
     let mut under_way = JoinSet::new();
@@ -70,6 +81,7 @@ async fn feed(
             tasks::at(due),
             tasks::command(recorder.argv_then(&number.to_string(), more)),
         );
+        task.policy.get_or_insert_default().delivery = delivery(number).into();
         task.labels.insert(LABEL.to_owned(), number.to_string());
         let submission = tasks::submission(task)?;
         let client = client.clone();

@@ -6,4 +6,5 @@ mod feed;
 mod frozen;
 mod kills;
 mod no_quorum;
+mod restarts;
 mod retries;

@@ -5,6 +5,7 @@ mod command_line;
 mod daemon;
 mod garbage;
 mod wire;
+mod workers;
 
 use anyhow::{Context, Result, ensure};
 use sched_proto::v1;

@@ -118,7 +118,15 @@ impl Agent {
         if let Some(ack) = message.heartbeat_ack {
             self.contact.acknowledged(ack.seq);
         }
-        for (_, token) in attempts(&message.recorded) {
+        for rejected in &message.rejected {
+            tracing::error!(reason = rejected.reason, "the leader refuses a report");
+        }
+        let rejected: Vec<pb::Attempt> = message
+            .rejected
+            .iter()
+            .filter_map(|rejected| rejected.attempt)
+            .collect();
+        for (_, token) in attempts(&message.recorded).chain(attempts(&rejected)) {
             self.held.recorded(token);
         }
         message.runs.into_iter().for_each(|run| self.on_run(run));

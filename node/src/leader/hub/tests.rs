@@ -16,6 +16,7 @@ fn anywhere(n: u64) -> Candidate {
 fn opened(worker: &str, slots: u32) -> Opened {
     Opened {
         worker: worker.into(),
+        journal: worker.bytes().map(u128::from).sum(),
         labels: BTreeMap::new(),
         slots,
         queues: BTreeSet::new(),
@@ -40,7 +41,12 @@ fn runs_go_to_connected_workers_with_room_and_slots_come_back() {
     assert_eq!(hub.free(), 0);
     hub.release(placed[0].session, placed[0].run);
     assert_eq!(hub.free(), 1);
+    assert!(hub.is_name_taken("a", 1) && !hub.is_name_taken("a", u128::from(b'a')));
     hub.unlink(session(1), &a);
+    assert!(
+        !hub.is_name_taken("a", 1),
+        "it may be the same worker, with a new journal"
+    );
     hub.unlink(session(2), &a);
     assert_eq!(hub.capacity().0, 1, "another connection's end changes nothing");
     hub.drain(session(2));

@@ -76,7 +76,10 @@ pub(super) fn missed(view: &impl View, id: TaskId, number: u64) -> Result<Vec<No
             reason,
         } => (first, last, count, reason),
         LedgerFact::Skipped { scheduled_at, reason } => (scheduled_at, scheduled_at, 1, reason),
-        LedgerFact::DrainFailed { .. } | LedgerFact::Closed { .. } => return Ok(Vec::new()),
+        LedgerFact::DrainFailed { .. }
+        | LedgerFact::Closed { .. }
+        | LedgerFact::StaleReport { .. }
+        | LedgerFact::Resolved { .. } => return Ok(Vec::new()),
     };
     let wanted = task.spec.policy.notify.iter();
     let wanted = wanted.filter(|notify| notify.on == NotifyOn::Miss);

@@ -7,7 +7,7 @@ use crate::worker::output::{OutputStore, ReadError};
 use crate::worker::stream::{Hello, Stream, StreamEvent};
 use crate::worker::wire::{
     PROTOCOL_VERSION, attempt_from_wire, attempt_to_wire, disposition_from_wire, job_from_wire, journal_to_wire,
-    run_id_from_wire,
+    position_to_wire, run_id_from_wire,
 };
 use sched_core::session::Disposition;
 use sched_core::{RunId, SessionId, Token};
@@ -54,7 +54,7 @@ impl Agent {
         let Some(address) = self.stream.address().map(str::to_owned) else {
             return;
         };
-        let (journal_high, journal_low) = journal_to_wire(self.identity.journal);
+        let (journal_high, journal_low) = journal_to_wire(self.journal.id());
         let held = self.held.hello();
         let named = held
             .iter()
@@ -65,12 +65,13 @@ impl Agent {
             worker: self.identity.name.clone(),
             journal_high,
             journal_low,
-            journal_position: None,
+            journal_position: Some(position_to_wire(self.journal.position())),
             node: self.identity.node.map(|node| node.0),
             slots: self.identity.slots,
             labels: self.identity.labels.clone().into_iter().collect(),
             held,
-            draining: self.held.is_draining(),
+            draining: self.held.is_draining() || self.journal.failure().is_some(),
+            openings: self.journal.openings().to_vec(),
             // It takes what belongs to no queue.
             queues: Vec::new(),
         };
@@ -106,6 +107,9 @@ impl Agent {
                 reason = refused.reason,
                 "the leader refuses the worker"
             );
+            if refused.new_journal {
+                return self.disown(&refused.reason);
+            }
             let pause = match refused.retry_after_ms {
                 0 => REFUSED_PAUSE,
                 ms => Duration::from_millis(ms.into()).min(REFUSED_PAUSE),
@@ -120,6 +124,13 @@ impl Agent {
         }
         for (_, token) in attempts(&message.recorded) {
             self.held.recorded(token);
+        }
+        for rejected in &message.rejected {
+            let Ok((run, token)) = attempt_from_wire(rejected.attempt.as_ref()) else {
+                continue;
+            };
+            tracing::error!(%run, attempt = %token, reason = rejected.reason, "the leader refuses a report");
+            self.held.rejected(token);
         }
         message.runs.into_iter().for_each(|run| self.on_run(run));
         for (_, token) in attempts(&message.granted) {
@@ -153,6 +164,7 @@ impl Agent {
             position: session.position,
         });
         self.session = Some(session);
+        self.journal.opened();
         let (leader, term) = (hello.address.as_str(), welcome.term);
         tracing::info!(worker = self.identity.name, leader, term, %session, held = hello.held.len(), "session open");
         self.dispose(&hello, &welcome.dispositions);
@@ -215,6 +227,7 @@ impl Agent {
                     attempt,
                     code: code.into(),
                     reason,
+                    journal_position: None,
                 });
             }
         }

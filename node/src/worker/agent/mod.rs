@@ -6,6 +6,7 @@ mod timers;
 use super::attempt::{Finished, Runner};
 use super::contact::{Contact, Phase};
 use super::held::{Held, Step};
+use super::journal::{self, Journal, Recovered};
 use super::link::Dial;
 use super::outbox::Outbox;
 use super::stream::{Stream, StreamEvent};
@@ -33,7 +34,6 @@ pub(super) struct Identity {
     pub(super) slots: u32,
     pub(super) labels: BTreeMap<String, String>,
     pub(super) node: Option<NodeId>,
-    pub(super) journal: u128,
 }
 
 /// See the module.
@@ -50,6 +50,9 @@ pub(super) struct Agent {
     /// Where a follower said the leader is; tried before what this node believes.
     hint: Option<String>,
     held: Held,
+    journal: Journal,
+    /// The journal is another worker's: what runs is killed, then a new one is begun.
+    renewing: Option<Renewing>,
     contact: Contact,
     /// The phase that was acted upon.
     phase: Phase,
@@ -62,8 +65,18 @@ pub(super) struct Agent {
     supervision: Option<Supervision>,
 }
 
+/// How far the beginning of a new journal is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Renewing {
+    /// Something still runs.
+    Ending,
+    /// The journal is being written.
+    Asked,
+}
+
 /// What wakes the agent.
 enum Event {
+    Journal(journal::Event),
     Stream(StreamEvent),
     Finished(Token, Finished),
     Read(pb::OutputChunk),
@@ -78,15 +91,17 @@ enum Event {
 impl Agent {
     pub(super) fn new(
         identity: Identity,
+        (journal, recovered): (Journal, Recovered),
         runner: Arc<Runner>,
         dial: Arc<dyn Dial>,
         leader: watch::Receiver<Option<String>>,
-        leave: mpsc::Receiver<Duration>,
-        status: watch::Sender<WorkerStatus>,
+        (leave, status): (mpsc::Receiver<Duration>, watch::Sender<WorkerStatus>),
         supervision: Option<Supervision>,
     ) -> Self {
         Self {
-            held: Held::new(identity.slots),
+            held: Held::recover(identity.slots, recovered, runner.clock.wall()),
+            journal,
+            renewing: None,
             identity,
             runner,
             dial,
@@ -116,6 +131,7 @@ impl Agent {
             self.on_time();
             self.extend_lease();
             self.start_waiting();
+            self.write_journal();
             self.flush();
             self.publish(false);
             if self.has_left() {
@@ -123,6 +139,7 @@ impl Agent {
             }
             match self.next().await {
                 Event::Stream(event) => self.on_stream(event),
+                Event::Journal(event) => self.on_journal(event),
                 Event::Finished(token, finished) => self.on_finished(token, finished),
                 Event::Read(chunk) => self.outbox.output(chunk),
                 Event::LeaderChanged => self.on_leader_changed(),
@@ -134,6 +151,8 @@ impl Agent {
         self.say_goodbye().await;
         // Kills what is left, were there anything.
         self.runs.shutdown().await;
+        // Whoever starts a worker on this folder next shall not find it in use.
+        self.journal.close();
         self.publish(true);
     }
 
@@ -148,6 +167,7 @@ impl Agent {
         };
         tokio::select! {
             event = self.stream.next() => Event::Stream(event),
+            event = self.journal.next() => Event::Journal(event),
             Some(done) = self.runs.join_next() => match done {
                 Ok((token, finished)) => Event::Finished(token, finished),
                 // Only when it was aborted, as the agent itself ends.
@@ -175,20 +195,69 @@ impl Agent {
         &self.runner.clock
     }
 
-    /// Starts what waits, as far as there are slots; only with good contact.
+    /// Lets begin what waits, as far as there are slots; only with good contact.
     fn start_waiting(&mut self) {
-        if self.held.parked() == 0 || self.contact.phase(self.clock().boot()) != Phase::Good {
-            return;
+        if self.held.parked() > 0 && self.contact.phase(self.clock().boot()) == Phase::Good {
+            self.held.begin_waiting();
         }
-        let now = self.clock().wall();
-        while let Some(step) = self.held.next_step(now) {
-            self.take_step(step);
+    }
+
+    /// Hands on what is to be written, and begins a new journal once nothing of the old one runs.
+    fn write_journal(&mut self) {
+        for record in self.held.take_records() {
+            self.journal.write(record);
         }
+        if self.renewing == Some(Renewing::Ending) && self.runs.is_empty() {
+            self.renewing = Some(Renewing::Asked);
+            self.journal.renew();
+        }
+    }
+
+    fn on_journal(&mut self, event: journal::Event) {
+        match event {
+            journal::Event::Durable { marks, .. } => {
+                let (phase, now) = (self.contact.phase(self.clock().boot()), self.clock().wall());
+                for mark in marks {
+                    if let Some(step) = self.held.journalled(mark, phase, now) {
+                        self.take_step(step);
+                    }
+                }
+            }
+            journal::Event::Renewed { journal, .. } => {
+                tracing::warn!(worker = self.identity.name, %journal, "joins as a new worker");
+                self.renewing = None;
+                self.held.own_again();
+                self.dial_now();
+            }
+            journal::Event::Failed(reason) => {
+                for token in self.held.journal_failed(&reason) {
+                    self.take_step(Step::Report(token));
+                }
+            }
+        }
+    }
+
+    /// The leader says that the journal was restored or copied: nothing it holds is this worker's.
+    fn disown(&mut self, reason: &str) {
+        tracing::error!(
+            worker = self.identity.name,
+            reason,
+            "the journal is another worker's: what runs is killed, and this worker joins as a new one"
+        );
+        self.held.disown();
+        self.contact.give_up();
+        self.session = None;
+        self.renewing.get_or_insert(Renewing::Ending);
+        self.disconnect(reason, None);
+        self.stream = Stream::Idle { retry_at: None };
     }
 
     fn take_step(&mut self, step: Step) {
         match step {
-            Step::AskForGrant(token) => self.outbox.ask_for_grant(token),
+            Step::AskForGrant(token) if self.stream.is_welcomed() => self.outbox.ask_for_grant(token),
+            Step::Report(token) if self.stream.is_welcomed() => self.outbox.report(token),
+            // After the next Welcome.
+            Step::AskForGrant(_) | Step::Report(_) => {}
             Step::Start { job, stopper } => {
                 self.started += 1;
                 let runner = self.runner.clone();
@@ -211,19 +280,18 @@ impl Agent {
 
     fn ended(&mut self, token: Token, finished: Finished) {
         tracing::debug!(attempt = %token, verdict = ?finished.result.verdict, reason = finished.reason, "attempt ended");
-        if self.held.ended(token, finished) && self.stream.is_welcomed() {
-            self.outbox.report(token);
-        }
+        self.held.ended(token, finished);
     }
 
     /// Sends what waits, as far as the queue has room.
     fn flush(&mut self) {
         let now = self.clock().boot();
+        let position = self.journal.failure().is_none().then(|| self.journal.position());
         let Some(tx) = self.stream.tx() else { return };
         while !self.outbox.is_empty() {
             // A closed queue shows on the other side of the stream.
             let Ok(permit) = tx.try_reserve() else { return };
-            if let Some(batch) = self.outbox.batch(&mut self.held, &mut self.contact, now) {
+            if let Some(batch) = self.outbox.batch(&mut self.held, &mut self.contact, position, now) {
                 permit.send(batch);
             }
         }
@@ -269,6 +337,7 @@ impl Agent {
             unrecorded: self.held.unrecorded(),
             started: self.started,
             draining: self.held.is_draining(),
+            journal_failure: self.journal.failure().map(str::to_owned),
             gone,
         };
         self.status.send_if_modified(|old| {

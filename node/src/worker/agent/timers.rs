@@ -89,7 +89,7 @@ impl Agent {
             self.stream.deadline(),
             self.contact.until_change(self.clock().boot()).map(|left| now + left),
             welcomed.then_some(self.timers.heartbeat_at),
-            (welcomed && self.held.unrecorded() > 0).then_some(self.timers.repeat_at),
+            (welcomed && !self.held.is_empty()).then_some(self.timers.repeat_at),
             leaving
                 .filter(|leaving| !leaving.stopped)
                 .map(|leaving| leaving.stop_at),
@@ -121,6 +121,10 @@ impl Agent {
                 .unreported(sent_before)
                 .into_iter()
                 .for_each(|token| self.outbox.report(token));
+            self.held
+                .waiting_for_grant()
+                .into_iter()
+                .for_each(|token| self.outbox.ask_for_grant(token));
         }
         self.on_leaving(now);
     }
@@ -151,6 +155,10 @@ impl Agent {
 
     /// Dials the leader, if one is known.
     pub(super) fn dial_now(&mut self) {
+        if self.renewing.is_some() {
+            // As another worker, once there is a journal.
+            return;
+        }
         let known = || self.leader.borrow().clone();
         self.stream = match self.hint.take().or_else(known) {
             Some(address) => Stream::Dialing {

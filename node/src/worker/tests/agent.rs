@@ -122,6 +122,7 @@ async fn a_follower_sends_the_worker_on_and_a_refusal_makes_it_wait() {
     let refused = Some(pb::Refused {
         reason: "not now".to_owned(),
         retry_after_ms: 7_000,
+        new_journal: false,
     });
     stream
         .send(pb::ToWorker {
@@ -163,6 +164,7 @@ async fn a_kill_ends_what_runs_and_forbids_what_has_not_come() {
     let mut play = Play::new(4);
     let mut stream = play.welcomed().await;
     stream.run(&sample(1, 1000 * SECOND)).await;
+    play.until(|s| s.running == 1).await;
     stream.kill(1).await;
     assert_eq!(stream.report().await, Said::Completed(1, pb::Verdict::Cancelled));
     stream.kill(9).await;

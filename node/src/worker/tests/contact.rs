@@ -40,7 +40,7 @@ async fn without_acknowledgements_nothing_starts_after_4_s_and_what_runs_is_ende
     play.until(|s| s.running == 0).await;
     assert!(about(begin.elapsed(), 6), "{:?}", begin.elapsed());
     let mut stream = play.welcomed().await;
-    assert_eq!(stream.report().await, Said::Completed(1, pb::Verdict::Cancelled));
+    assert_eq!(stream.report().await, Said::Completed(1, pb::Verdict::Abandoned));
     assert_eq!(
         stream.report().await,
         Said::Completed(2, pb::Verdict::Success),
@@ -86,7 +86,7 @@ async fn what_ignores_the_request_to_end_is_killed_after_8_s_before_its_own_grac
     assert!(begin.elapsed() >= 8 * SECOND, "{:?}", begin.elapsed());
     let mut stream = play.stream_at("b:1").await;
     stream.welcome(pb::DispositionKind::Continue).await;
-    assert_eq!(stream.report().await, Said::Completed(1, pb::Verdict::Cancelled));
+    assert_eq!(stream.report().await, Said::Completed(1, pb::Verdict::Abandoned));
 }
 
 #[tokio::test(start_paused = true)]

@@ -38,7 +38,7 @@ async fn what_runs_longer_than_the_patience_is_ended_and_reported() {
     play.worker.begin_drain(100 * SECOND);
     play.worker.begin_drain(10 * SECOND);
     assert_eq!(stream.report().await, Said::Goodbye { empty: false });
-    assert_eq!(stream.report().await, Said::Completed(1, pb::Verdict::Cancelled));
+    assert_eq!(stream.report().await, Said::Completed(1, pb::Verdict::Stopped));
     assert_eq!(begin.elapsed().as_secs(), 10, "the shorter patience counts");
     stream.recorded(1).await;
     assert_eq!(stream.report().await, Said::Goodbye { empty: true });

@@ -7,4 +7,4 @@ mod leaving;
 mod output;
 mod support;
 
-pub(super) use support::{Bench, command, job, sample};
+pub(super) use support::{Bench, Play, Said, attempt, command, inline, job, sample, token};

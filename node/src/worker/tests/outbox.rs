@@ -7,7 +7,7 @@ fn what_has_become_needless_makes_no_batch() {
     outbox.report(Token { index: 1, position: 0 });
     outbox.ask_for_grant(Token { index: 2, position: 0 });
     assert!(!outbox.is_empty());
-    assert_eq!(outbox.batch(&mut held, &mut contact, Duration::ZERO), None);
+    assert_eq!(outbox.batch(&mut held, &mut contact, None, Duration::ZERO), None);
     assert!(outbox.is_empty());
 }
 
@@ -23,12 +23,12 @@ fn output_is_spread_over_batches_and_a_heartbeat_never_waits_behind_it() {
         });
     }
     outbox.heartbeat();
-    let first = outbox.batch(&mut held, &mut contact, Duration::ZERO).unwrap();
+    let first = outbox.batch(&mut held, &mut contact, None, Duration::ZERO).unwrap();
     assert_eq!(
         (first.output.len(), first.heartbeat.map(|heartbeat| heartbeat.seq)),
         (4, Some(1))
     );
-    let rest: Vec<usize> = std::iter::from_fn(|| outbox.batch(&mut held, &mut contact, Duration::ZERO))
+    let rest: Vec<usize> = std::iter::from_fn(|| outbox.batch(&mut held, &mut contact, None, Duration::ZERO))
         .map(|batch| batch.output.len())
         .collect();
     assert_eq!(rest, [4, 2]);

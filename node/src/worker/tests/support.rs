@@ -4,11 +4,12 @@ use crate::worker::attempt::{Finished, Runner};
 use crate::worker::executors::{
     CommandExecutor, Executors, HttpExecutor, MailExecutor, MailOptions, SampleExecutor, Surroundings,
 };
+use crate::worker::journal::JournalOptions;
 use crate::worker::link::{Connection, Dial, Link};
 use crate::worker::output::{OutputLimits, OutputStore};
 use crate::worker::stop::Stopper;
 use crate::worker::wire::{Job, OnDisconnect, attempt_to_wire, job_to_wire};
-use crate::worker::{WorkerClock, WorkerHandle, WorkerOptions, WorkerStatus, start};
+use crate::worker::{WorkerClock, WorkerError, WorkerHandle, WorkerOptions, WorkerStatus, start};
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 use sched_core::task::{Action, Delivery};
@@ -32,6 +33,14 @@ pub(in crate::worker) fn clock() -> WorkerClock {
 
 pub(in crate::worker) fn token(index: u64) -> Token {
     Token { index, position: 0 }
+}
+
+/// A journal that writes at once: paused time would run ahead of a thread.
+pub(in crate::worker) fn inline() -> JournalOptions {
+    JournalOptions {
+        inline: true,
+        ..JournalOptions::default()
+    }
 }
 
 /// Run `n` of task 7 under token `n`.
@@ -215,8 +224,15 @@ pub(in crate::worker) struct Play {
 
 impl Play {
     pub(in crate::worker) fn new(slots: u32) -> Self {
+        Self::in_folder(slots, tempfile::tempdir().unwrap(), inline()).unwrap()
+    }
+
+    pub(in crate::worker) fn in_folder(
+        slots: u32,
+        dir: TempDir,
+        journal: JournalOptions,
+    ) -> Result<Self, (WorkerError, TempDir)> {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let dir = tempfile::tempdir().unwrap();
         let (leader, follows) = watch::channel(Some("a:1".to_owned()));
         let options = WorkerOptions {
             name: "w".into(),
@@ -233,13 +249,24 @@ impl Play {
             mail: MailOptions::default(),
         };
         let (tx, streams) = mpsc::channel(16);
-        let worker = start(options, Arc::new(Network(tx))).unwrap();
-        Self {
-            worker,
-            leader,
-            streams,
-            dir,
+        match start(options, Arc::new(Network(tx)), journal) {
+            Ok(worker) => Ok(Self {
+                worker,
+                leader,
+                streams,
+                dir,
+            }),
+            Err(e) => Err((e, dir)),
         }
+    }
+
+    /// Kills the worker as a crash of its process would, and returns its folder.
+    pub(in crate::worker) async fn crash(self) -> TempDir {
+        let mut status = self.worker.status();
+        drop(self.worker);
+        // The agent's end is the last to let go of the journal.
+        while status.changed().await.is_ok() {}
+        self.dir
     }
 
     /// The next stream that the worker opens.

@@ -97,6 +97,15 @@ fn results_read_back_and_long_tails_keep_their_end() {
             reason: "busy".into(),
         },
         Verdict::Cancelled,
+        Verdict::Abandoned {
+            reason: "no contact".into(),
+            stopping: false,
+        },
+        Verdict::Abandoned {
+            reason: "stopping".into(),
+            stopping: true,
+        },
+        Verdict::Lost { reason: "gone".into() },
     ];
     for verdict in verdicts {
         let mut result = RunResult {
@@ -123,6 +132,10 @@ fn hello_becomes_the_command_that_opens_the_session() {
         number: 2,
     };
     let token = Token { index: 3, position: 4 };
+    let position = JournalPosition {
+        length: 12,
+        head: [7; 16],
+    };
     let hello = pb::Hello {
         protocol_version: PROTOCOL_VERSION,
         worker: "w".into(),
@@ -136,6 +149,8 @@ fn hello_becomes_the_command_that_opens_the_session() {
             state: 2,
         }],
         queues: vec!["b".into(), "a".into(), "b".into()],
+        journal_position: Some(position_to_wire(position)),
+        openings: vec![5, 6],
         ..Default::default()
     };
     let expected = Command::SessionOpen {
@@ -146,6 +161,8 @@ fn hello_becomes_the_command_that_opens_the_session() {
         labels: [("zone".to_owned(), "a".to_owned())].into(),
         held: vec![(run, token)],
         queues: ["a".to_owned(), "b".to_owned()].into(),
+        position: Some(position),
+        openings: vec![5, 6],
     };
     assert_eq!(session_open_from_wire(hello.clone()), Ok(expected));
 

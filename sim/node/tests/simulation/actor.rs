@@ -9,8 +9,8 @@ use sched_core::session::Disposition;
 use sched_core::task::{Action, Delivery};
 use sched_proto::worker::worker_gateway_client::WorkerGatewayClient;
 use sched_proto::worker::{
-    Completed, FromWorker, GrantRequest, Heartbeat, Held as HeldMessage, HeldState, Hello, Nack, NackCode,
-    Result as ResultMessage, ToWorker, Verdict,
+    Completed, FromWorker, GrantRequest, Heartbeat, Held as HeldMessage, HeldState, Hello, JournalPosition, Nack,
+    NackCode, Result as ResultMessage, ToWorker, Verdict,
 };
 use sim_ground::{Chance, Channel, Mutant, Port, World, world};
 use sim_node::worker::wire::{
@@ -379,6 +379,10 @@ impl Agent {
                 Held::Refused => message.nacks.push(Nack {
                     attempt,
                     code: NackCode::NoContact.into(),
+                    journal_position: Some(JournalPosition {
+                        length: 1,
+                        head: vec![0; 16].into(),
+                    }),
                     ..Nack::default()
                 }),
             }

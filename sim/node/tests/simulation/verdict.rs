@@ -103,7 +103,7 @@ fn runs_under_way(
                 }
             }
             // Of one that its worker wrote down, the worker tells; of others nobody knows, and that is shown.
-            RunState::Lost { token } if actors.iter().any(|actor| actor.knows(run.id, token)) => {
+            RunState::Lost { token, .. } if actors.iter().any(|actor| actor.knows(run.id, token)) => {
                 return Ok(Some(format!("{} is LOST, and its worker knows of it", run.id)));
             }
             _ => {}

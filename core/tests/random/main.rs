@@ -8,24 +8,22 @@
     reason = "what is banned from the state machine is not from its tests"
 )]
 
-#[path = "rng/calendars.rs"]
 mod calendars;
 mod rng;
-#[path = "rng/workers.rs"]
 mod workers;
 
 use rng::Rng;
 use sched_core::apply::{Position, apply_entry, read_record};
 use sched_core::codec::{Kind, decode, encode};
-use sched_core::command::{AssignItem, ClosedRange, DrainItem, FireItem, MissedRange};
+use sched_core::command::{AssignItem, ClosedRange, DrainItem, FireItem, MissedRange, Resolution};
 use sched_core::config::{Config, Setting};
-use sched_core::run::{Run, RunResult, Verdict};
+use sched_core::run::Run;
 use sched_core::schedule::Schedule;
 use sched_core::tables::{Key, MemTables, Meta, Staged, Table, View, decode_run, decode_task, decode_u64};
 use sched_core::task::{
     Action, Bounds, Delivery, Ending, Group, NextRun, Overlap, Policy, TaskRef, TaskSpec, TaskStatus,
 };
-use sched_core::{Command, Entry, Item, Reply, RequestKey, RunId, SessionId, TaskId, Timestamp, Token};
+use sched_core::{Command, Entry, Item, Reply, RequestKey, RunId, SessionId, TaskId, Timestamp};
 use std::collections::BTreeMap;
 
 struct World {
@@ -117,6 +115,7 @@ impl World {
         policy.retention.failed_age_ms_max = self.rng.below(6000);
         policy.priority = self.rng.below(7) as i8 - 3;
         policy.delivery = self.rng.one_in(3).then_some(Delivery::AtMostOnce);
+        policy.lost_hold_ms = self.rng.below(3) * 400;
         // Two limits in one group: each run keeps to that of its own task.
         policy.group = self.rng.one_in(2).then(|| Group {
             name: format!("g{}", self.rng.below(2)),
@@ -242,71 +241,6 @@ impl World {
         Command::Assign { items }
     }
 
-    /// A current token most of the time, an old or invented one sometimes.
-    fn attempt(&mut self) -> (RunId, Token, SessionId) {
-        let runs = self.runs();
-        let held: Vec<(RunId, Token, SessionId)> = runs
-            .iter()
-            .filter_map(|run| run.state.holder().map(|(t, s)| (run.id, t, s)))
-            .collect();
-        let old: Vec<(RunId, Token)> = runs
-            .iter()
-            .flat_map(|run| run.attempts.iter().map(|a| (run.id, a.token)))
-            .collect();
-        let invented = SessionId(Token {
-            index: self.rng.below(50),
-            position: 0,
-        });
-        match (self.rng.below(6), self.rng.pick(&held), self.rng.pick(&old)) {
-            (0, _, Some((run, token))) => (run, token, invented),
-            (1, ..) | (_, None, _) => (self.run_id(), invented.0, invented),
-            (_, Some(held), _) => held,
-        }
-    }
-
-    fn result(&mut self) -> RunResult {
-        let verdict = match self.rng.below(8) {
-            0 | 1 => Verdict::Failure { reason: "no".into() },
-            2 => Verdict::DelayMe {
-                delay_ms: self.rng.below(500),
-                reason: "later".into(),
-            },
-            3 => Verdict::Cancelled,
-            _ => Verdict::Success,
-        };
-        let now = Timestamp::from_millis(self.now);
-        RunResult {
-            verdict,
-            exit_code: None,
-            started_at: now,
-            ended_at: now,
-            output_tail: vec![b'x'; 3],
-            result: vec![b'r'; 2],
-        }
-    }
-
-    fn session(&mut self) -> SessionId {
-        let sessions = self.sessions.clone();
-        self.rng.pick(&sessions).unwrap_or_default()
-    }
-
-    fn open(&mut self) -> Command {
-        let mut held = Vec::new();
-        for _ in 0..self.rng.below(4) {
-            let (run, token, _) = self.attempt();
-            held.push((run, token));
-        }
-        Command::SessionOpen {
-            worker: format!("w{}", self.rng.below(3)),
-            journal: u128::from(self.rng.below(3)),
-            node: None,
-            slots: 4,
-            labels: BTreeMap::from([("l".to_owned(), self.rng.below(2).to_string())]),
-            held,
-            queues: [format!("q{}", self.rng.below(2))].into(),
-        }
-    }
-
     fn drain(&mut self) -> Command {
         let rows = self.tables.scan(Table::Spool, &[], &END, 5).expect("readable");
         let mut items: Vec<DrainItem> = Vec::new();
@@ -363,7 +297,17 @@ impl World {
                 task: self.task_ref(),
                 params: vec![],
             },
-            10 | 11 => Command::Retry { run: self.run_id() },
+            10 => Command::Retry { run: self.run_id() },
+            11 if self.rng.one_in(20) => Command::ResetClock {
+                to: Timestamp::from_millis(self.now - self.rng.below(20) as i64),
+            },
+            11 => Command::Resolve {
+                run: self.run_id(),
+                resolution: self
+                    .rng
+                    .pick(&[Resolution::Failed, Resolution::Finished, Resolution::Retry])
+                    .expect("not empty"),
+            },
             12 => Command::Cancel { run: self.run_id() },
             13 => {
                 let until = self.rng.one_in(2).then(|| self.time_ahead());
@@ -399,22 +343,42 @@ impl World {
             24 | 25 => self.assign(),
             26 => {
                 let (run, token, session) = self.attempt();
-                Command::Grant { run, token, session }
+                let position = self.position();
+                Command::Grant {
+                    run,
+                    token,
+                    session,
+                    position,
+                }
             }
             27 | 28 => {
-                let (run, token, _) = self.attempt();
+                let (run, token, holder) = self.attempt();
                 Command::Complete {
                     run,
                     token,
+                    session: self.reporter(holder),
+                    position: self.position(),
                     result: Box::new(self.result()),
                 }
             }
             29 => {
-                let (run, token, _) = self.attempt();
-                Command::Nack {
-                    run,
-                    token,
-                    reason: "no".into(),
+                let (run, token, holder) = self.attempt();
+                let (session, position, reason) = (self.reporter(holder), self.position(), "no".into());
+                if self.rng.one_in(2) {
+                    Command::Nack {
+                        run,
+                        token,
+                        session,
+                        reason,
+                    }
+                } else {
+                    Command::NotStarted {
+                        run,
+                        token,
+                        session,
+                        position,
+                        reason,
+                    }
                 }
             }
             30 => self.open(),

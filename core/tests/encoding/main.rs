@@ -7,18 +7,23 @@
 )]
 
 use sched_core::calendar::{Calendar, CalendarSpec, Interval};
+mod commands;
+
+use commands::commands;
 use sched_core::codec::{Kind, decode, encode};
 use sched_core::command::{
-    AssignItem, Call, ClosedRange, DrainItem, FireItem, MissedRange, Remembered, Reply, SpoolAction, SpoolOp,
+    AssignItem, Call, ClosedRange, DrainItem, FireItem, MissedRange, Remembered, Reply, Resolution, SpoolAction,
+    SpoolOp,
 };
 use sched_core::config::{Config, Setting};
 use sched_core::run::{Attempt, AttemptEnd, LedgerFact, LedgerLine, Occurrence, Run, RunResult, RunState, Verdict};
 use sched_core::schedule::{DstPolicy, Schedule};
-use sched_core::session::{Disposition, Drained, Session};
-use sched_core::tables::{GroupRoom, Meta};
+use sched_core::session::{Disposition, Drained, JournalPosition, Session};
+use sched_core::tables::{ClockReset, GroupRoom, Meta};
 use sched_core::task::{
-    Action, Bounds, Delivery, Ending, Group, Jitter, Missed, NextRun, Notify, NotifyOn, NotifyTo, Overlap, Pause,
-    Placement, Policy, PolicyField, ProcessLimits, ScheduleKind, Task, TaskRef, TaskSpec, TaskState, TaskStatus,
+    Action, Bounds, Delivery, Ending, Group, Jitter, Missed, NextRun, Notify, NotifyOn, NotifyTo, OnDisconnect,
+    Overlap, Pause, Placement, Policy, PolicyField, ProcessLimits, ScheduleKind, Task, TaskRef, TaskSpec, TaskState,
+    TaskStatus,
 };
 use sched_core::{Command, Entry, Item, NodeId, RequestKey, RunId, SessionId, TaskId, Timestamp, Token};
 use serde::Serialize;
@@ -43,6 +48,11 @@ const SESSION: SessionId = SessionId(Token {
     index: 900,
     position: 1,
 });
+
+const POSITION: JournalPosition = JournalPosition {
+    length: 12,
+    head: [0xab; 16],
+};
 
 fn policy() -> Policy {
     Policy {
@@ -69,6 +79,7 @@ fn policy() -> Policy {
                 to: NotifyTo::Mail { to: "a@b".into() },
             },
         ],
+        on_disconnect: Some(OnDisconnect::Continue),
         ..Policy::default()
     }
 }
@@ -164,6 +175,7 @@ fn status() -> TaskStatus {
         runs_created: 3,
         live: vec![2, 3],
         held: vec![4],
+        lost: vec![1, 2],
         finished: 1,
         failed: 2,
         failing: true,
@@ -205,6 +217,9 @@ fn run() -> Run {
             worker: "w".into(),
             assigned_at: t(1001),
             ended: Some(AttemptEnd::WorkerLost),
+            at_most_once: true,
+            journal: 5,
+            journal_length: 12,
         }],
         assigned_at: Some(t(1001)),
         started_at: Some(t(1002)),
@@ -227,197 +242,6 @@ fn calendar() -> CalendarSpec {
         days: vec![-1, 20_000],
         intervals: vec![Interval { from: t(1), to: t(2) }],
     }
-}
-
-fn commands() -> Vec<Command> {
-    let task = TaskRef::Name {
-        namespace: "default".into(),
-        name: "backup".into(),
-    };
-    let next = NextRun::GaveUp {
-        retry_at: t(5000),
-        searched_until: t(4000),
-    };
-    let rrule = Schedule::Rrule {
-        rules: vec!["FREQ=DAILY".into()],
-        dtstart: t(0),
-        rdates: vec![t(1)],
-        exdates: vec![t(2)],
-        zone: "UTC".into(),
-        dst: DstPolicy::Shift,
-    };
-    let verdict = Verdict::DelayMe {
-        delay_ms: 5,
-        reason: "busy".into(),
-    };
-    let result = RunResult {
-        verdict,
-        exit_code: Some(75),
-        started_at: t(1),
-        ended_at: t(2),
-        output_tail: vec![1],
-        result: vec![2],
-    };
-    let missed = MissedRange {
-        first: t(1),
-        last: t(2),
-        count: 2,
-        reason: "old".into(),
-    };
-    let fire = FireItem {
-        task: TaskId(1),
-        generation: 2,
-        cursor: t(3),
-        runs: vec![t(3)],
-        missed: Some(missed),
-        next,
-        closed: Some(ClosedRange {
-            first: t(3),
-            last: t(4),
-            count: 2,
-            calendar: "holidays".into(),
-        }),
-        calendars: 7,
-    };
-    vec![
-        Command::Submit {
-            spec: Box::new(spec()),
-            first: NextRun::At(t(5)),
-        },
-        Command::Dequeue {
-            task: TaskRef::Id(TaskId(1)),
-            kill: true,
-        },
-        Command::Move {
-            task: task.clone(),
-            generation: 1,
-            schedule: rrule,
-            next,
-        },
-        Command::Submit {
-            spec: Box::new(reminder()),
-            first: NextRun::At(t(5)),
-        },
-        Command::Submit {
-            spec: Box::new(worker_spec()),
-            first: NextRun::At(t(5)),
-        },
-        Command::Trigger {
-            task: task.clone(),
-            params: vec![("K".into(), "v".into())],
-        },
-        Command::Retry { run: RUN },
-        Command::Cancel { run: RUN },
-        Command::Pause {
-            task: task.clone(),
-            until: Some(t(7)),
-            note: "n".into(),
-        },
-        Command::Backfill {
-            task: TaskRef::Id(TaskId(7)),
-            generation: 2,
-            times: vec![t(1), t(2)],
-            at_once: true,
-        },
-        Command::SearchedAgain {
-            task: TaskId(7),
-            generation: 2,
-            next,
-        },
-        Command::SetCalendar {
-            namespace: "default".into(),
-            name: "holidays".into(),
-            calendar: Box::new(calendar()),
-            generation: Some(0),
-        },
-        Command::DeleteCalendar {
-            namespace: "default".into(),
-            name: "holidays".into(),
-            generation: None,
-        },
-        Command::Resume {
-            task,
-            generation: 2,
-            next: NextRun::Never,
-            paused: Some(MissedRange {
-                first: t(1),
-                last: t(2),
-                count: 3,
-                reason: "paused".into(),
-            }),
-        },
-        Command::ClearSpool { upto: 9 },
-        Command::Shutdown { message: "m".into() },
-        Command::Start,
-        Command::Drain {
-            items: vec![DrainItem { seq: 1, next }],
-        },
-        Command::Fire {
-            leader_since: t(1),
-            items: vec![fire],
-        },
-        Command::Due { runs: vec![RUN] },
-        Command::Assign {
-            items: vec![AssignItem {
-                run: RUN,
-                session: SESSION,
-            }],
-        },
-        Command::Grant {
-            run: RUN,
-            token: TOKEN,
-            session: SESSION,
-        },
-        Command::Complete {
-            run: RUN,
-            token: TOKEN,
-            result: Box::new(result),
-        },
-        Command::Nack {
-            run: RUN,
-            token: TOKEN,
-            reason: "full".into(),
-        },
-        Command::SessionOpen {
-            worker: "w".into(),
-            journal: 5,
-            node: Some(NodeId(7)),
-            slots: 8,
-            labels: BTreeMap::from([("gpu".into(), "yes".into())]),
-            held: vec![(RUN, TOKEN)],
-            queues: BTreeSet::from(["images".into()]),
-        },
-        Command::SessionExpire {
-            session: SESSION,
-            bound: TOKEN,
-        },
-        Command::SessionClose { session: SESSION },
-        Command::DrainWorker {
-            worker: "w".into(),
-            note: "disk".into(),
-        },
-        Command::UndrainWorker { worker: "w".into() },
-        Command::Retain {
-            runs: vec![RUN],
-            tasks: vec![TaskId(1)],
-            requests_until: t(9),
-        },
-        Command::Update {
-            task: TaskRef::Id(TaskId(7)),
-            generation: 3,
-            spec: Box::new(spec()),
-            next: Some(NextRun::At(t(5))),
-        },
-        Command::Configure {
-            set: Box::new(config()),
-            unset: vec![Setting::KeepEndedTasks, Setting::Policy(PolicyField::Grace)],
-        },
-        Command::DeleteHistory {
-            task: TaskRef::Id(TaskId(7)),
-            runs: vec![1, 2],
-            lines_before: Some(t(4)),
-        },
-    ]
 }
 
 fn config() -> Config {
@@ -498,6 +322,8 @@ fn the_bytes_of_every_record_are_golden() {
             opened_at: t(1),
             closing: true,
             queues: BTreeSet::from(["images".into()]),
+            position: Some(POSITION),
+            opening: 8,
         },
     );
     golden(
@@ -518,6 +344,11 @@ fn the_bytes_of_every_record_are_golden() {
             last_task: 2,
             shutdown: Some("m".into()),
             lost: 3,
+            clock_reset: Some(ClockReset {
+                from: t(9),
+                to: t(1),
+                principal: "alice".into(),
+            }),
             ..Meta::default()
         },
     );
@@ -539,6 +370,7 @@ fn the_bytes_of_every_record_are_golden() {
     golden(Kind::GroupRoom, &GroupRoom { taken: 2, blocked: 3 });
     golden(Kind::NameEntry, &TaskId(7));
     golden(Kind::WorkerEntry, &SESSION);
+    golden(Kind::JournalEntry, &SESSION);
     let drained = Drained {
         worker: "w".into(),
         since: t(1),
