@@ -8,6 +8,7 @@ target=${1:-} seconds=${2:-60}
 case $target in
     document) where=(-p schedcli) ;;
     manifest) where=(-p sched-storage --lib) ;;
+    journal) where=(-p schednode --lib) ;;
     *) where=(-p sched-fuzz --test replay) ;;
 esac
 if [ -z "$target" ] || [ ! -d "fuzz/corpus/$target" ]; then

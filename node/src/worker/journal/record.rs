@@ -169,7 +169,7 @@ fn link(head: [u8; 16], record: &Record) -> [u8; 16] {
 pub(super) fn extend(mut position: JournalPosition, records: &[Record]) -> JournalPosition {
     for record in records {
         position = JournalPosition {
-            length: position.length + 1,
+            length: position.length.saturating_add(1),
             head: link(position.head, record),
         };
     }

@@ -481,3 +481,87 @@ async fn a_report_that_is_refused_is_not_repeated() {
         .await;
     play.until(|s| s.unrecorded == 0).await;
 }
+
+/// Whatever stands in the file is read, cut off as torn, or refused.
+///
+/// An input is pieces of a length of two bytes and a body, each put into a block whose checksum is right, which chance would hardly ever
+/// hit; what is left of it follows as it is.
+#[test]
+fn fuzz_journal() {
+    use super::book::Book;
+    use super::record::{Block, Head};
+
+    let body = |block: &Block| {
+        let bytes = block.encode();
+        let body = &bytes[14..bytes.len() - 4];
+        let length = u16::try_from(body.len()).unwrap();
+        [&length.to_le_bytes()[..], body].concat()
+    };
+    let head = |length, carried| {
+        Block::Head(Head {
+            journal: 7,
+            inode: 8,
+            length,
+            head: [0; 16],
+            forgotten: Some(token(1)),
+            carried,
+        })
+    };
+    let records = |length| Block::Records {
+        length,
+        head: [0; 16],
+        records: vec![
+            started(3),
+            ended(3, 2),
+            Record::Refused {
+                run: run(4),
+                token: token(4),
+                code: 1,
+                reason: "full".to_owned(),
+            },
+            Record::Recorded { token: token(3) },
+            Record::Opening { number: 5 },
+            Record::Opened { number: 5 },
+        ],
+    };
+    let carried = Block::Carried(vec![started(2)]);
+    let seeds = [
+        [body(&head(3, 1)), body(&carried), body(&records(3))].concat(),
+        [body(&head(3, 0)), body(&records(3))].concat(),
+        // A chain that is as long as can be counted.
+        [body(&head(u64::MAX, 0)), body(&records(u64::MAX))].concat(),
+        body(&head(3, 0)),
+    ];
+    sched_fuzz::run("journal", &seeds, &["SJNL"], |mut input| {
+        let mut file = Vec::new();
+        while let Some((length, rest)) = input.split_first_chunk::<2>() {
+            let length = usize::from(u16::from_le_bytes(*length));
+            let Some((body, rest)) = rest.split_at_checked(length) else {
+                break;
+            };
+            let mut envelope = [&[sched_core::codec::Kind::JournalBlock as u8, 1][..], body].concat();
+            envelope.extend_from_slice(&crc32c::crc32c(&envelope).to_le_bytes());
+            let length = u32::try_from(envelope.len()).unwrap();
+            file.extend_from_slice(b"SJNL");
+            file.extend_from_slice(&length.to_le_bytes());
+            file.extend_from_slice(&(!length).to_le_bytes());
+            file.extend_from_slice(&envelope);
+            input = rest;
+        }
+        file.extend_from_slice(input);
+        match record::read(Path::new("journal"), &file) {
+            Ok(contents) => {
+                let mut book = Book::default();
+                let known = contents.carried.iter().chain(&contents.records);
+                known.for_each(|record| book.note(record));
+                assert!(contents.end <= file.len() as u64);
+                format!(
+                    "{} records, torn: {}",
+                    contents.records.len(),
+                    contents.end < file.len() as u64
+                )
+            }
+            Err(error) => error.to_string(),
+        }
+    });
+}
