@@ -7,13 +7,14 @@ use crate::worker::{GRACE_DEFAULT, Worker, WorkerClock, WorkerError, WorkerHandl
 use sched_raft::Role;
 use sched_storage::DataDir;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// The program of supervisors, which outlive this process: this same one.
-const SUPERVISOR: &str = "/proc/self/exe";
+pub(crate) const SUPERVISOR: &str = "/proc/self/exe";
 
 /// The node's own worker.
 pub(crate) struct Embedded {
@@ -23,7 +24,7 @@ pub(crate) struct Embedded {
 
 impl Embedded {
     /// Starts the worker.
-    pub(crate) fn start(shared: &Arc<Shared>, data: &DataDir) -> Result<Self, WorkerError> {
+    pub(crate) fn start(shared: &Arc<Shared>, data: &DataDir, supervisor: PathBuf) -> Result<Self, WorkerError> {
         let (tx, rx) = watch::channel(None);
         let handle = Worker::start(WorkerOptions {
             name: shared.config.name.clone(),
@@ -35,7 +36,7 @@ impl Embedded {
             clock: WorkerClock::new(clock::boot, clock::wall),
             output: OutputLimits::default(),
             grace: GRACE_DEFAULT,
-            supervisor: Some(SUPERVISOR.into()),
+            supervisor: Some(supervisor),
             containment: shared.config.containment,
             mail: shared.mail_options(),
         })?;

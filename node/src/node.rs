@@ -6,7 +6,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::counters::Counters;
 use crate::disk::{self, Disk};
-use crate::embedded::Embedded;
+use crate::embedded::{Embedded, SUPERVISOR};
 use crate::leader::{self, Terms};
 use crate::shared::Shared;
 use crate::waits::Waits;
@@ -17,6 +17,7 @@ use sched_raft::{Options, RaftError, Replica};
 use sched_storage::{DataDir, StorageError};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -124,6 +125,14 @@ impl Node {
     /// # Errors
     /// Says what is wrong with the configuration, the data folder or an address, and what to do about it.
     pub async fn start(config: Config, listeners: Listeners) -> Result<Self, StartError> {
+        Self::start_with(config, listeners, SUPERVISOR.into()).await
+    }
+
+    /// As [`start`](Self::start) in a process that is not `schednode`: `supervisor` is the program that supervises the processes of runs.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn start_with(config: Config, listeners: Listeners, supervisor: PathBuf) -> Result<Self, StartError> {
         let data = DataDir::open(&config.data_dir)?;
         if data.identity().cluster.is_none() && config.initial_cluster.is_empty() && config.join.is_empty() {
             return Err(StartError::NoCluster {
@@ -168,7 +177,7 @@ impl Node {
         });
         let worker = match shared.config.slots {
             0 => None,
-            _ => Some(Embedded::start(&shared, &data)?),
+            _ => Some(Embedded::start(&shared, &data, supervisor)?),
         };
         Ok(Self {
             shared,

@@ -104,7 +104,9 @@ async fn start_in(dir: &TempDir, more: impl FnOnce(&mut Settings)) -> (Node, Str
     let mut config = Config::resolve(settings).unwrap();
     let listeners = Listeners::bind(&mut config).unwrap();
     let address = config.listen.to_string();
-    let node = Node::start(config, listeners).await.unwrap();
+    // This process is no supervisor.
+    let supervisor = env!("CARGO_BIN_EXE_schednode").into();
+    let node = Node::start_with(config, listeners, supervisor).await.unwrap();
     timeout(PATIENCE, node.ready()).await.unwrap();
     (node, address)
 }
