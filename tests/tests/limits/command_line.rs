@@ -76,7 +76,7 @@ const WRONG: &[Row] = &[
         &["--missed", "sometimes", "latest"],
     ),
     (&["--grace", "never", "--sample", "ok"], &["--grace", "never"]),
-    (&["--time-limit", "0s", "--sample", "ok"], &["time_limit"]),
+    (&["--time-limit", "0s", "--sample", "ok"], &["--time-limit"]),
     (
         &["--delivery", "exactly-once", "--sample", "ok"],
         &["--delivery", "exactly-once", "at-most-once"],
@@ -94,7 +94,7 @@ const WRONG: &[Row] = &[
         &["header"],
     ),
     (&["--"], &["enqueue"]),
-    (&["--", ""], &["argv"]),
+    (&["--", ""], &["CMD"]),
     (&["--dir", "relative/..", "--env", "=x", "--", "ls"], &["--env"]),
     // Names.
     (&["--name", "", "--sample", "ok"], &["name", "1 to 256"]),
