@@ -69,6 +69,8 @@ def test_functions_answer(cluster: Cluster, client: Client) -> None:
         assert client.wait(enqueue(client, "answers", {"do": "bytes"}), timeout=30).result == b"\x00\x01"
         done = client.wait(enqueue(client, "answers", {"do": "huge"}), timeout=30)
         assert done.state == "FAILED" and "16384" in done.reason
+        done = client.wait(enqueue(client, "answers", {"do": "fail once"}, delivery="at-most-once"), timeout=30)
+        assert (done.state, done.attempts) == ("FAILED", 1), "a start that is granted first"
         # Empty payload, and one that is no JSON.
         assert client.wait(enqueue(client, "answers"), timeout=30).state == "FINISHED"
         done = client.wait(enqueue(client, "answers", b"{"), timeout=30)

@@ -103,7 +103,12 @@ fn a_queue_waits_for_its_workers_and_they_answer() {
         ensure!(shown["worker"] != "sdk-1", "{shown}");
 
         let tries = ["--tries", "2", "--retry-delay", "100ms"];
-        for (order, flags, attempts) in [("fail once", &tries[..], 2), ("delay once", &[], 2), ("", &[], 1)] {
+        for (order, flags, attempts) in [
+            ("fail once", &tries[..], 2),
+            ("delay once", &[], 2),
+            ("", &["--delivery", "at-most-once"], 1),
+            ("", &[], 1),
+        ] {
             let id = enqueue(cluster, &json!({"do": order}), flags).await?;
             let shown = run_in(cluster, &format!("{id}:1"), "FINISHED", SOON).await?;
             ensure!(shown["attempts"] == attempts, "{order}: {shown}");
