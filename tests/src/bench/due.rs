@@ -26,7 +26,7 @@ const RECURRING: usize = 10_000;
 
 pub(super) async fn lateness(settings: &Settings) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
-    for (rate, p50, p99) in [(1_000.0, Some(3.0), 10.0), (5_000.0, None, 50.0)] {
+    for (rate, p50, p99) in [(200.0, None, 50.0), (1_000.0, Some(3.0), 10.0), (5_000.0, None, 50.0)] {
         let cluster = Cluster::new(Plan::nodes(3).with("--slots").with(SLOTS)).await?;
         let leader = cluster.leader().await?;
         let load = Lateness {
