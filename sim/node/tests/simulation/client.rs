@@ -401,7 +401,8 @@ impl Client {
             })
             .await;
         if let Ok(reply) = answer {
-            let spooled = reply.state() == TaskState::Spooled;
+            // A task that was queued before the spool had anything is answered as it is, and may yet stay.
+            let spooled = reply.state() != TaskState::Terminated;
             self.world.note(format!(
                 "{mark}: dequeued, {}",
                 if spooled { "spooled" } else { "at once" }
