@@ -9,8 +9,6 @@ stage() {
     else printf 'test: %-8s FAILED, %d s\n' "$name" $((SECONDS - start)); exit 1; fi
 }
 
-stage build cargo build --locked --workspace --bins
-stage compile cargo test --quiet --locked --workspace --no-run
 # The Python client against the binaries just built. Without its Python there is nothing to run it with.
 python_client() {
     if [ -x .tools/python/bin/python ]; then
@@ -23,6 +21,8 @@ python_client() {
     fi
 }
 
+stage build cargo build --locked --workspace --bins
+stage compile cargo test --quiet --locked --workspace --no-run
 stage python python_client
 # One failing binary does not hide what the others have to say.
 stage run cargo test --locked --workspace --no-fail-fast

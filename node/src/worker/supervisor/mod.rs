@@ -11,8 +11,8 @@
 //! first.
 //!
 //! Nothing leaves the tree: the supervisor is a *subreaper*, so that what double-forks becomes its own child, and it ends only when the
-//! kernel says that it has no children. Where there is a writable cgroup the tree is in one too: then even what forks faster
-//! than it is looked for dies at once, and what a killed supervisor leaves behind is still found.
+//! kernel says that it has no children. Where the worker is told to use cgroups the tree is in one too: then even what forks
+//! faster than it is looked for dies at once, and what a killed supervisor leaves behind is still found.
 //!
 //! Each supervisor holds a shared lock on one file in the worker's folder. Whoever starts a worker on that folder again waits for the
 //! lock, and thereby for the end of everything its predecessor ran.
