@@ -6,6 +6,9 @@ use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
 pub const LEADER: &str = "sched-leader";
 /// Request metadata: the node that passed the call on and its term, `node,term`. Such a call is never passed on again.
 pub const FORWARDED_FOR: &str = "sched-forwarded-for";
+/// Request metadata, whatever its value: a read of runs is answered by the node that is asked. It is as fresh as any, but only the
+/// leader knows what a run under way says of its progress. Who compares the nodes asks so.
+pub const HERE: &str = "sched-here";
 /// Longest address taken from metadata, in bytes: a DNS name and a port.
 const ADDRESS_BYTES_MAX: usize = 262;
 
@@ -44,6 +47,11 @@ pub fn set_forwarded_for(metadata: &mut MetadataMap, node: u64, term: u64) {
 /// Whether a call was passed on already.
 pub fn is_forwarded(metadata: &MetadataMap) -> bool {
     metadata.contains_key(FORWARDED_FOR)
+}
+
+/// Asks for the answer of the node that the call goes to.
+pub fn set_here(metadata: &mut MetadataMap) {
+    metadata.insert(HERE, MetadataValue::from_static("1"));
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use crate::output;
 use crate::view::{self, NodeView};
 use sched_client::ClientError;
 use sched_proto::v1::change_members_request::Change;
-use sched_proto::v1::{FailureKind, HandOver, NodesReply, ReplaceMember};
+use sched_proto::v1::{FailureKind, HandOver, Node, NodeRole, NodesReply, ReplaceMember};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
@@ -23,10 +23,18 @@ pub(super) async fn change(cluster: &Cluster, verb: &ClusterVerb, patience: Dura
             let change = Change::Replace(ReplaceMember { old: *old, new: *new });
             caught_up(cluster, change, *new, patience).await?
         }
-        ClusterVerb::HandOver => cluster.client.change_members(Change::HandOver(HandOver {})).await?,
+        ClusterVerb::HandOver => hand_over(cluster).await?,
     };
     let nodes: Vec<_> = reply.nodes.into_iter().map(NodeView::new).collect();
     output::data(cluster.global.output, &nodes, |nodes| view::nodes(nodes))
+}
+
+/// Names the node that leads now: a call repeated after a lost answer finds that it does not, and moves nothing.
+async fn hand_over(cluster: &Cluster) -> Result<NodesReply, ClientError> {
+    let nodes = cluster.client.nodes().await?;
+    let leads = |node: &&Node| node.role() == NodeRole::Leader;
+    let from = nodes.nodes.iter().find(leads).map_or(0, |node| node.id);
+    cluster.client.change_members(Change::HandOver(HandOver { from })).await
 }
 
 /// Asks again while the member is behind or not heard yet, as long as a call may take.

@@ -7,7 +7,7 @@ use super::errors;
 use crate::shared::Shared;
 use http::{HeaderValue, Request, Response};
 use sched_proto::convert;
-use sched_proto::metadata::{FORWARDED_FOR, LEADER};
+use sched_proto::metadata::{FORWARDED_FOR, HERE, LEADER};
 use sched_proto::v1::FailureKind;
 use sched_raft::{Leader, Role};
 use std::convert::Infallible;
@@ -46,9 +46,10 @@ enum Length {
     Long,
 }
 
-/// Runs are read at the leader, which alone knows their progress.
-fn class(path: &str) -> (Place, Length) {
+/// Runs are read at the leader, which alone knows their progress, unless the caller wants to know what this node holds.
+fn class(path: &str, here: bool) -> (Place, Length) {
     match path.rsplit('/').next().unwrap_or_default() {
+        "GetRun" | "ListRuns" if here => (Place::Here, Length::Short),
         "Status" | "Nodes" | "Check" | "GetTask" | "Explain" | "ListTasks" | "ShowSpool" | "GetConfig"
         | "GetCalendar" | "ListCalendars" => (Place::Here, Length::Short),
         "Wait" => (Place::Here, Length::Long),
@@ -115,7 +116,7 @@ where
 {
     async fn pass(mut self, request: Request<Body>) -> Result<Response<Body>, Status> {
         self.shared.counters.calls.add(1);
-        let (place, length) = class(request.uri().path());
+        let (place, length) = class(request.uri().path(), request.headers().contains_key(HERE));
         let calls = self.calls.clone();
         let _permit = match length {
             Length::Short => Some(calls.try_acquire().map_err(|_| {
@@ -223,7 +224,20 @@ mod tests {
             ("Wait", (Place::Here, Length::Long)),
             ("Logs", (Place::Leader, Length::Long)),
         ] {
-            assert_eq!(class(&format!("/{SERVICE_NAME}/{method}")), expected, "{method}");
+            assert_eq!(class(&format!("/{SERVICE_NAME}/{method}"), false), expected, "{method}");
+        }
+    }
+
+    #[test]
+    fn only_reads_are_answered_elsewhere_when_told_to() {
+        for (method, expected) in [
+            ("Submit", Place::Leader),
+            ("Complete", Place::Leader),
+            ("Logs", Place::Leader),
+            ("ListRuns", Place::Here),
+            ("GetRun", Place::Here),
+        ] {
+            assert_eq!(class(&format!("/{SERVICE_NAME}/{method}"), true).0, expected, "{method}");
         }
     }
 }

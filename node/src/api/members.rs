@@ -6,7 +6,7 @@ use sched_core::NodeId;
 use sched_core::command::Reject;
 use sched_proto::convert;
 use sched_proto::v1::change_members_request::Change;
-use sched_proto::v1::{ChangeMembersRequest, FailureKind, ReplaceMember};
+use sched_proto::v1::{ChangeMembersRequest, FailureKind, HandOver, ReplaceMember};
 use sched_raft::{Member, RaftError};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -105,9 +105,9 @@ fn steps(members: &[Member], this: NodeId, change: Change) -> Result<Steps, Reje
                 return Err(wrong(old, "both the old and the new one", "name two nodes"));
             }
         }
-        Change::HandOver(_) => {
+        Change::HandOver(HandOver { from }) => {
             return Ok(Steps {
-                hand_over: true,
+                hand_over: from == 0 || NodeId(from) == this,
                 ..Steps::default()
             });
         }
@@ -193,7 +193,6 @@ fn wrong(node: u64, state: &str, expected: &str) -> Reject {
 #[allow(clippy::unwrap_used, reason = "a test that fails should say where")]
 mod tests {
     use super::*;
-    use sched_proto::v1::HandOver;
 
     /// Voters 1 to 3, of which 3 is down, and learners 4 (near) and 5 (far behind). Node 1 leads.
     fn members() -> Vec<Member> {
@@ -234,7 +233,10 @@ mod tests {
             (replace(77, 2), None, None, false),
             // The leader goes: another one leads first and does the rest.
             (replace(1, 4), None, None, true),
-            (Change::HandOver(HandOver {}), None, None, true),
+            (Change::HandOver(HandOver { from: 0 }), None, None, true),
+            (Change::HandOver(HandOver { from: 1 }), None, None, true),
+            // It did already: the answer to an earlier call was lost.
+            (Change::HandOver(HandOver { from: 2 }), None, None, false),
         ];
         for (change, voters, leaves, hand_over) in table {
             let expected = Steps {

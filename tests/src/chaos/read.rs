@@ -5,8 +5,8 @@ use super::workload::CALLS_PREFIX;
 use crate::checker::{Replica, RunFound, TaskFound};
 use crate::{Node, http};
 use anyhow::{Context, Result};
-use sched_proto::v1;
 use sched_proto::v1::ledger_line::Fact;
+use sched_proto::{metadata, v1};
 use std::collections::BTreeMap;
 
 /// Entries of one page.
@@ -96,6 +96,9 @@ async fn runs(node: &Node, tasks: &mut BTreeMap<u64, TaskFound>) -> Result<()> {
             cursor,
             ..v1::ListRunsRequest::default()
         };
+        // What the leader holds of runs says nothing about the others.
+        let mut request = tonic::Request::new(request);
+        metadata::set_here(request.metadata_mut());
         let reply = node.api().list_runs(request).await?.into_inner();
         for run in reply.runs {
             let id = run.id.context("a run without an id")?;
