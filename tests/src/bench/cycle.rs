@@ -5,7 +5,7 @@ use crate::figures::PAYLOAD;
 use crate::load::{Meter, Report};
 use crate::stats::Samples;
 use crate::{Cluster, Plan, tasks};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail};
 use sched_proto::v1;
 use sched_proto::v1::action::Kind;
 use sched_proto::v1::schedule::Form;
@@ -103,7 +103,16 @@ async fn cycle(cluster: &Cluster, kind: Kind, under_way: u64, duration: Duration
 /// How many runs have ended, ever, as long as none is dropped: retention is a week.
 async fn ended(api: &mut SchedulerClient<Channel>) -> Result<u64> {
     let status = api.status(v1::StatusRequest {}).await?.into_inner();
-    ensure!(status.failed == 0, "{} runs failed", status.failed);
+    if status.failed > 0 {
+        let request = v1::ListRunsRequest {
+            states: vec![v1::RunState::Failed.into()],
+            limit: 1,
+            ..v1::ListRunsRequest::default()
+        };
+        let one = api.list_runs(request).await?.into_inner().runs.pop();
+        let why = one.map(|run| run.reason);
+        bail!("{} runs failed, one of them because: {why:?}", status.failed);
+    }
     Ok(status.finished)
 }
 

@@ -6,7 +6,7 @@ use super::{Executor, Outcome};
 use crate::worker::os;
 use crate::worker::output::OutputWriter;
 use crate::worker::stop::{Cause, StopSignal, Urgency};
-use crate::worker::supervisor::{Birth, End, Overruled, Supervision};
+use crate::worker::supervisor::{Birth, End, Leave, Overruled, Supervision};
 use crate::worker::wire::Job;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -30,6 +30,8 @@ const DELAY_ME_CODE: i32 = 75;
 const DELAY_ME_MS: u64 = 60_000;
 /// When this machine has no process, memory or file handle left for a start.
 const NO_RESOURCES_DELAY_MS: u64 = 5_000;
+/// When the lease was too old for a start by the time it would have begun.
+const TOO_LATE_DELAY_MS: u64 = 1_000;
 /// After the end of a process, others that hold its output have this long to write their last words.
 const LAST_WORDS: Duration = Duration::from_millis(1000);
 /// As much as a pipe holds.
@@ -102,7 +104,14 @@ impl CommandExecutor {
             ));
         }
         let program = argv.first().map_or("", String::as_str);
-        let (mut process, pipe, input) = match self.start(job, dir, user.as_ref()) {
+        let hold = match &self.supervision {
+            None => None,
+            Some(supervision) => tokio::select! {
+                leave = supervision.leave() => Some((supervision, leave)),
+                () = stop.reached(Urgency::Terminate) => return Outcome::stopped(),
+            },
+        };
+        let (mut process, pipe, input) = match self.start(job, dir, user.as_ref(), hold) {
             Ok(started) => started,
             Err(e) => return not_started(program, &e),
         };
@@ -135,6 +144,7 @@ impl CommandExecutor {
         job: &Job,
         dir: PathBuf,
         user: Option<&User>,
+        hold: Option<(&Supervision, Leave)>,
     ) -> io::Result<(Process, pipe::Receiver, Option<pipe::Sender>)> {
         let Action::Command {
             argv, stdin, limits, ..
@@ -162,8 +172,8 @@ impl CommandExecutor {
             stdin: theirs,
             output: writer,
         };
-        let process = match &self.supervision {
-            Some(supervision) => Process::Supervised(supervision.start(job, birth)?),
+        let process = match hold {
+            Some((supervision, leave)) => Process::Supervised(supervision.start(job, birth, leave)?),
             None => Process::Grouped(grouped(birth)?),
         };
         Ok((process, pipe::Receiver::from_owned_fd(OwnedFd::from(reader))?, input))
@@ -333,6 +343,11 @@ fn not_started(program: &str, error: &io::Error) -> Outcome {
     let passing = [Errno::AGAIN, Errno::NOMEM, Errno::MFILE, Errno::NFILE, Errno::TXTBSY];
     let reason = format!("{program:?} cannot be started: {error}");
     match error.raw_os_error() {
+        // Its supervisor's word. Nothing was tried that could have failed.
+        Some(code) if code == Errno::TIME.raw_os_error() => {
+            let reason = format!("{program:?} was not started: the last sign of life was acknowledged too long before");
+            Outcome::delay_me(TOO_LATE_DELAY_MS, reason)
+        }
         Some(code) if passing.iter().any(|errno| errno.raw_os_error() == code) => {
             Outcome::delay_me(NO_RESOURCES_DELAY_MS, reason)
         }

@@ -41,7 +41,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::UnixStream;
 use tokio::process::Command;
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::spawn_blocking;
 
 /// The argument with which the daemon becomes a supervisor, instead of any other.
@@ -53,6 +53,8 @@ const ENV_PREFIX: &str = "SCHED_CHILD_";
 const LOCK_FILE: &str = "supervisors.lock";
 /// Between two looks whether the supervisors of a former life have ended.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// Processes that are being started at once, for each processor: one waits for the disk or the kernel while another is worked on.
+const BIRTHS_PER_CORE: usize = 2;
 /// They end within seconds; when not, the log says so this often.
 const STILL_THERE: Duration = Duration::from_secs(10);
 
@@ -103,6 +105,14 @@ struct Inner {
     grace: Duration,
     cgroups: Option<Cgroups>,
     lease: watch::Sender<Option<Lease>>,
+    births: Arc<Semaphore>,
+}
+
+/// Leave to start one process, until it has started. Without it hundreds of due commands would share the processors for so long
+/// that none is there before its lease is too old for a start.
+#[derive(Debug)]
+pub(super) struct Leave {
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Supervision {
@@ -112,6 +122,7 @@ impl Supervision {
     /// The cgroups that are asked for cannot be used.
     pub fn new(program: PathBuf, dir: &Path, grace: Duration, containment: Containment) -> Result<Self, NotHeld> {
         let cgroups = Cgroups::find(containment, dir).map_err(NotHeld)?;
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         match &cgroups {
             Some(cgroups) => tracing::info!(cgroup = %cgroups.dir().display(), "processes of runs are held by cgroups"),
             None => tracing::info!("processes of runs are held by their supervisors alone"),
@@ -122,7 +133,16 @@ impl Supervision {
             grace,
             cgroups,
             lease: watch::Sender::new(None),
+            births: Arc::new(Semaphore::new(BIRTHS_PER_CORE * cores)),
         })))
+    }
+
+    /// Waits until few others are being started. Who waited the longest is next.
+    pub(super) async fn leave(&self) -> Leave {
+        Leave {
+            // It is never closed.
+            _permit: self.0.births.clone().acquire_owned().await.ok(),
+        }
     }
 
     /// Tells every supervisor of runs that need contact that there is a newer lease.
@@ -168,7 +188,7 @@ impl Supervision {
 
     /// Starts the supervisor of a process. What the process gets comes from `command`: program, arguments, environment, user, and both ends of
     /// its input and output; `dir` is where it begins.
-    pub(super) fn start(&self, job: &Job, birth: Birth) -> io::Result<Supervised> {
+    pub(super) fn start(&self, job: &Job, birth: Birth, leave: Leave) -> io::Result<Supervised> {
         let inner = &*self.0;
         let needs_contact = job.on_disconnect == OnDisconnect::Kill;
         let lease = *inner.lease.borrow();
@@ -203,7 +223,7 @@ impl Supervision {
             .stderr(Stdio::from(std::os::fd::OwnedFd::from(theirs)));
         let child = command.spawn()?;
         let renewals = needs_contact.then(|| inner.lease.subscribe());
-        Ok(Supervised::new(child, UnixStream::from_std(ours)?, renewals, leaf))
+        Ok(Supervised::new(child, UnixStream::from_std(ours)?, renewals, leaf, leave))
     }
 }
 

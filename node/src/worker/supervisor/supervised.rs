@@ -1,7 +1,7 @@
 //! The agent's end: a process with its supervisor.
 
-use super::Lease;
 use super::cgroup::Leaf;
+use super::{Lease, Leave};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use std::io::{self, ErrorKind};
 use std::os::unix::process::ExitStatusExt;
@@ -47,6 +47,8 @@ pub(in crate::worker) struct Supervised {
     /// Newer leases; absent for a process that goes on without contact.
     renewals: Option<watch::Receiver<Option<Lease>>>,
     leaf: Option<Leaf>,
+    /// Until the process has started, or never will.
+    leave: Option<Leave>,
     main: Option<Pid>,
     end: Option<End>,
     overruled: Option<Overruled>,
@@ -60,6 +62,7 @@ impl Supervised {
         socket: UnixStream,
         renewals: Option<watch::Receiver<Option<Lease>>>,
         leaf: Option<Leaf>,
+        leave: Leave,
     ) -> Self {
         Self {
             supervisor,
@@ -67,6 +70,7 @@ impl Supervised {
             inbox: Vec::new(),
             renewals,
             leaf,
+            leave: Some(leave),
             main: None,
             end: None,
             overruled: None,
@@ -124,6 +128,9 @@ impl Supervised {
 
     fn hear(&mut self, line: &str) {
         let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
+        if matches!(word, "started" | "failed") {
+            self.leave = None;
+        }
         let number = || rest.parse::<i32>().ok();
         match word {
             "started" => self.main = number().and_then(Pid::from_raw),
