@@ -237,7 +237,11 @@ mod tests {
             ("ListRuns", Place::Here),
             ("GetRun", Place::Here),
         ] {
-            assert_eq!(class(&format!("/{SERVICE_NAME}/{method}"), true).0, expected, "{method}");
+            assert_eq!(
+                class(&format!("/{SERVICE_NAME}/{method}"), true).0,
+                expected,
+                "{method}"
+            );
         }
     }
 }

@@ -13,12 +13,15 @@ mod schedules;
 mod tasks;
 mod workers;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use sched_tests::{Cluster, eventually};
 use serde_json::Value;
 use std::time::Duration;
 
 /// Longest scenario of this binary that waits for nothing in particular.
 const LIMIT: Duration = Duration::from_secs(120);
+/// Something that is due now has happened within this.
+const SOON: Duration = Duration::from_secs(10);
 
 /// The entries of a list that was printed as JSON.
 fn rows(document: &Value) -> Result<&Vec<Value>> {
@@ -32,4 +35,14 @@ fn text<'a>(document: &'a Value, key: &str) -> Result<&'a str> {
     document[key]
         .as_str()
         .with_context(|| format!("no text {key:?} in {document}"))
+}
+
+/// Waits until a sentence of `explain` holds a text.
+async fn explained(cluster: &Cluster, what: &str, expected: &str) -> Result<()> {
+    eventually(expected, SOON, async || {
+        let said = cluster.cli(&["explain", what]).await?.done()?;
+        ensure!(said.contains(expected), "{said}");
+        Ok(())
+    })
+    .await
 }

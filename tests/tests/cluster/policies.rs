@@ -1,23 +1,9 @@
 //! Policies between tasks and workers: groups, labels, tasks that wait for others, bounds, backfills, and what `explain` says of them.
 
-use crate::{LIMIT, rows, text};
+use crate::{LIMIT, SOON, explained, rows, text};
 use anyhow::{Result, ensure};
 use sched_tests::cli::REFUSED;
 use sched_tests::{Cluster, Plan, Recorder, eventually, scenario};
-use std::time::Duration;
-
-/// Something that is due now has happened within this.
-const SOON: Duration = Duration::from_secs(10);
-
-/// Waits until a sentence of `explain` holds a text.
-async fn explained(cluster: &Cluster, what: &str, expected: &str) -> Result<()> {
-    eventually(expected, SOON, async || {
-        let said = cluster.cli(&["explain", what]).await?.done()?;
-        ensure!(said.contains(expected), "{said}");
-        Ok(())
-    })
-    .await
-}
 
 #[test]
 fn a_group_lets_no_more_run_than_its_limit() {

@@ -1,18 +1,14 @@
 //! The verbs that act on runs: retry, cancel, logs, wait; and what executors report.
 
-use crate::{LIMIT, rows, text};
+use crate::{LIMIT, SOON, rows, text};
 use anyhow::{Context, Result, ensure};
 use sched_tests::cli::{self, NOT_FOUND, REFUSED};
 use sched_tests::{Plan, Recorder, eventually, scenario};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
-
-/// Something that is due now has happened within this.
-const SOON: Duration = Duration::from_secs(10);
 
 #[test]
 fn failed_runs_are_shown_and_retried() {

@@ -1,12 +1,8 @@
 //! The scheduler as a whole: status, nodes, check; shutdown, spool, start.
 
-use crate::{LIMIT, rows, text};
+use crate::{LIMIT, SOON, rows, text};
 use anyhow::ensure;
 use sched_tests::{Plan, Recorder, eventually, scenario};
-use std::time::Duration;
-
-/// Something that is due now has happened within this.
-const SOON: Duration = Duration::from_secs(10);
 
 #[test]
 fn status_nodes_and_check_describe_a_healthy_cluster() {

@@ -1,15 +1,11 @@
 //! Every form of schedule, from the command line to the start of a process.
 
-use crate::{LIMIT, rows, text};
+use crate::{LIMIT, SOON, rows, text};
 use anyhow::{Context, Result, ensure};
 use sched_tests::cli::{NOT_FOUND, REFUSED};
 use sched_tests::tasks::{now_ms, rfc3339};
 use sched_tests::{Cluster, Plan, Recorder, eventually, scenario, tasks};
 use serde_json::Value;
-use std::time::Duration;
-
-/// A task that is due in a second has started within this.
-const SOON: Duration = Duration::from_secs(10);
 
 #[test]
 fn both_examples_of_the_original_work() {

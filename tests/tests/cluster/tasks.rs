@@ -1,13 +1,9 @@
 //! The verbs that act on tasks, through any node.
 
-use crate::{LIMIT, rows, text};
+use crate::{LIMIT, SOON, rows, text};
 use anyhow::{Context, Result, ensure};
 use sched_tests::cli::{NOT_FOUND, REFUSED};
 use sched_tests::{Plan, Recorder, eventually, scenario, tasks};
-use std::time::Duration;
-
-/// Something that is due now has started within this.
-const SOON: Duration = Duration::from_secs(10);
 
 #[test]
 fn any_node_takes_and_shows_any_task() {

@@ -1,7 +1,7 @@
 //! Remote workers, written with the SDK, against real nodes: what they are given, what becomes of their answers, and what a lost leader or
 //! a lost worker costs.
 
-use crate::{LIMIT, text};
+use crate::{LIMIT, SOON, explained, text};
 use anyhow::{Context, Result, ensure};
 use sched_client::{Answer, Job, Worker};
 use sched_tests::{Cluster, Plan, eventually, scenario};
@@ -12,8 +12,6 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-/// Something that is due now has happened within this.
-const SOON: Duration = Duration::from_secs(10);
 /// A run whose worker is gone begins elsewhere within this: its lease of 10 s, what clocks may differ, and the way there.
 const ELSEWHERE: Duration = Duration::from_secs(12);
 
@@ -84,11 +82,8 @@ fn a_queue_waits_for_its_workers_and_they_answer() {
             text(&shown, "reason")? == "waiting for a worker of queue images",
             "{shown}"
         );
-        let explained = cluster.cli(&["explain", &run]).await?.done()?;
-        ensure!(
-            explained.contains("a worker of queue images: none of 3 is one"),
-            "{explained}"
-        );
+        // A node is ready before its own worker is connected.
+        explained(cluster, &run, "a worker of queue images: none of 3 is one").await?;
 
         let _worker = start(worker(cluster, "images", "sdk-1"));
         let shown = run_in(cluster, &run, "FINISHED", SOON).await?;

@@ -223,7 +223,13 @@ impl Supervision {
             .stderr(Stdio::from(std::os::fd::OwnedFd::from(theirs)));
         let child = command.spawn()?;
         let renewals = needs_contact.then(|| inner.lease.subscribe());
-        Ok(Supervised::new(child, UnixStream::from_std(ours)?, renewals, leaf, leave))
+        Ok(Supervised::new(
+            child,
+            UnixStream::from_std(ours)?,
+            renewals,
+            leaf,
+            leave,
+        ))
     }
 }
 
