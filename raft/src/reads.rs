@@ -3,7 +3,7 @@
 use crate::core::Core;
 use crate::error::ProposeError;
 use crate::net::wire;
-use crate::role::Leader;
+use crate::role::{Leader, Role};
 use openraft::LinearizerOption;
 use openraft::errors::{LinearizableReadError, RaftError};
 use openraft::raft::linearizable_read::LinearizeState;
@@ -122,22 +122,41 @@ async fn run(core: Arc<Core>, mut waiting: mpsc::Receiver<Waiter>, forward: bool
     }
 }
 
+/// Asks whoever leads, and asks anew when somebody else does: a leader that stands still, or is cut off, never answers, and every read
+/// of this node would wait for it until time is up. What is asked anew has begun after the call still.
 async fn round(core: &Core, forward: bool) -> Result<ReadIndex, ProposeError> {
     let limit = Duration::from_millis(core.options.read_timeout_ms);
-    if core.is_leader() || !forward {
-        // A fresh round to a quorum, never an old acknowledgement: the lease is for efficiency elsewhere, not for reads.
-        let fresh = LinearizerOption::new(Some(Duration::ZERO), true).with_wait_timeout(limit);
-        let asked = tokio::time::timeout(limit, core.raft.get_read_linearizer(fresh)).await;
-        return match asked {
-            Ok(Ok(linearizer)) => Ok(read_index(&linearizer)),
-            Ok(Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(_)))) => Err(elsewhere(core)),
-            Ok(Err(RaftError::APIError(_))) | Err(_) => Err(ProposeError::NotLeader { leader: None }),
-            Ok(Err(RaftError::Fatal(_))) => Err(ProposeError::Stopped),
-        };
+    let mut roles = core.roles.subscribe();
+    let asked = tokio::time::timeout(limit, async {
+        loop {
+            let role = roles.borrow_and_update().clone();
+            tokio::select! {
+                answer = ask(core, &role, forward) => return answer,
+                changed = roles.wait_for(|now| *now != role) => if changed.is_err() {
+                    return Err(ProposeError::Stopped);
+                },
+            }
+        }
+    });
+    asked.await.unwrap_or(Err(ProposeError::NotLeader { leader: None }))
+}
+
+async fn ask(core: &Core, role: &Role, forward: bool) -> Result<ReadIndex, ProposeError> {
+    if forward {
+        let leader = role.leader.as_ref().ok_or(ProposeError::NotLeader { leader: None })?;
+        if leader.node != NodeId(core.node) {
+            return ask_peer(core, leader).await;
+        }
     }
-    let leader = core.leader().ok_or(ProposeError::NotLeader { leader: None })?;
-    let asked = tokio::time::timeout(limit, ask(core, &leader)).await;
-    asked.unwrap_or(Err(ProposeError::NotLeader { leader: None }))
+    // A fresh round to a quorum, never an old acknowledgement: the lease is for efficiency elsewhere, not for reads.
+    let limit = Duration::from_millis(core.options.read_timeout_ms);
+    let fresh = LinearizerOption::new(Some(Duration::ZERO), true).with_wait_timeout(limit);
+    match core.raft.get_read_linearizer(fresh).await {
+        Ok(linearizer) => Ok(read_index(&linearizer)),
+        Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(_))) => Err(elsewhere(core)),
+        Err(RaftError::APIError(_)) => Err(ProposeError::NotLeader { leader: None }),
+        Err(RaftError::Fatal(_)) => Err(ProposeError::Stopped),
+    }
 }
 
 fn read_index(state: &LinearizeState<crate::types::TypeConfig>) -> ReadIndex {
@@ -150,7 +169,7 @@ fn elsewhere(core: &Core) -> ProposeError {
     }
 }
 
-async fn ask(core: &Core, leader: &Leader) -> Result<ReadIndex, ProposeError> {
+async fn ask_peer(core: &Core, leader: &Leader) -> Result<ReadIndex, ProposeError> {
     let unknown = || ProposeError::NotLeader { leader: None };
     let route = core.peers.route(leader.node.0).ok_or_else(unknown)?;
     let mut peer = core.peers.get(leader.node.0).ok_or_else(unknown)?;

@@ -2,7 +2,10 @@
 
 use crate::{LIMIT, SOON, rows, text};
 use anyhow::ensure;
+use sched_proto::v1;
 use sched_tests::{Plan, Recorder, eventually, scenario};
+use std::time::{Duration, Instant};
+use tokio::task::JoinSet;
 
 #[test]
 fn status_nodes_and_check_describe_a_healthy_cluster() {
@@ -142,5 +145,42 @@ fn all_nodes_stop_in_order_and_nothing_is_lost() {
             "twenty tasks were acknowledged"
         );
         Ok(())
+    });
+}
+
+/// A leader that stands still takes connections and answers nothing: what was asked of it must not hold up what comes after.
+#[test]
+fn reads_at_followers_do_not_wait_for_a_leader_that_stands_still() {
+    /// An election, and a busy machine; a read that waits for the old leader takes 5 s.
+    const ANSWERED: Duration = Duration::from_secs(3);
+    scenario(Plan::nodes(3), LIMIT, async |cluster| {
+        let leader = cluster.leader().await?;
+        let followers: Vec<usize> = (0..3).filter(|node| *node != leader).collect();
+        // One read is under way at each of them whenever the leader stops.
+        let mut readers = JoinSet::new();
+        for node in &followers {
+            let mut api = cluster.nodes[*node].api();
+            readers.spawn(async move {
+                loop {
+                    // Which of them fail while nobody leads is not the question here.
+                    let _ = api.list_tasks(v1::ListTasksRequest::default()).await;
+                }
+            });
+        }
+        cluster.enqueue(&["--sample", "ok", "--wait"]).await?;
+        cluster.sigstop(leader)?;
+        let stopped = Instant::now();
+        for node in followers {
+            eventually("a read is answered", ANSWERED, async || {
+                let asked = cluster.nodes[node]
+                    .api()
+                    .list_tasks(v1::ListTasksRequest::default())
+                    .await;
+                Ok(asked.map(drop)?)
+            })
+            .await?;
+            ensure!(stopped.elapsed() < ANSWERED, "it took {:?}", stopped.elapsed());
+        }
+        cluster.sigcont(leader)
     });
 }
