@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo sim test lint verify fix golden fuzz bench bench-peers chaos image smoke
+.PHONY: help setup build demo sim test lint verify fix golden fuzz bench bench-peers chaos soak image smoke
 
 # Where libclang is, when it is not where bindgen looks by itself.
 ENV := . .tools/env;
@@ -58,6 +58,9 @@ bench-peers: build ## the same work on etcd, NATS and beanstalkd, in turn, as ra
 chaos: build ## real processes under real faults, MINUTES=60 or as told; needs root
 	@scripts/setup.sh test
 	$(ENV) cargo run --quiet --locked -p sched-tests --bin chaos -- --minutes "$${MINUTES:-60}" $(if $(SEED),--seed $(SEED)) $(if $(MIXES),--mixes $(MIXES))
+
+soak: build ## a cluster at work under kills and frequent snapshots, and what grows in it: MINUTES=30 or as told
+	@$(ENV) cargo run --quiet --locked -p sched-tests --bin soak -- --minutes "$${MINUTES:-30}"
 
 image: build ## a container image from the binaries built here; BINARIES=build compiles inside the image
 	@deploy/image.sh

@@ -22,6 +22,7 @@ pub mod ports;
 pub mod procfs;
 pub mod recorder;
 pub mod scenario;
+pub mod soak;
 pub mod stats;
 pub mod tasks;
 pub mod wait;
