@@ -9,6 +9,7 @@ mod enqueue;
 mod gap;
 mod growth;
 mod lists;
+mod overload;
 mod plot;
 mod queue;
 mod row;
@@ -38,7 +39,7 @@ pub struct Settings {
 }
 
 /// The parts of the benchmark, by the name that selects them.
-pub const PARTS: [&str; 9] = [
+pub const PARTS: [&str; 10] = [
     "enqueue",
     "cycle",
     "lateness",
@@ -47,6 +48,7 @@ pub const PARTS: [&str; 9] = [
     "queue",
     "lists",
     "failover",
+    "overload",
     "growth",
 ];
 
@@ -107,6 +109,7 @@ pub async fn measure(part: &str, settings: &Settings) -> Result<Measured> {
         "queue" => queue::rows(settings).await.map(Measured::from),
         "lists" => lists::rows(settings).await.map(Measured::from),
         "failover" => gap::rows(settings).await.map(Measured::from),
+        "overload" => overload::rows(settings).await.map(Measured::from),
         "growth" => growth::measure(settings).await,
         other => bail!(
             "{other:?} is no part of the benchmark; expected some of {}",

@@ -18,7 +18,7 @@ use std::time::Duration;
 /// Examples: bench; bench --parts enqueue,cycle --seconds 5; bench --full --docs
 #[derive(Parser)]
 struct Flags {
-    /// Parts to measure, separated by commas: enqueue, cycle, lateness, burst, recurring, queue, lists, failover, growth.
+    /// Parts to measure, separated by commas: enqueue, cycle, lateness, burst, recurring, queue, lists, failover, overload, growth.
     #[arg(long, value_delimiter = ',')]
     parts: Vec<String>,
     /// Seconds of each measurement.
