@@ -4,7 +4,7 @@
 #   IMAGE=sched:latest           name of the result
 #   BINARIES=prebuilt|build      take the binaries from TARGET_DIR, or compile inside the image
 #   BASE=debian:bookworm-slim    what the binaries run on; its C library must not be older than the one they were built with
-#   TARGET_DIR=target/debug      where `make build` left schednode and schedcli
+#   TARGET_DIR=target/debug      where `make build` left schednode, sched-supervise-1 and schedcli
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -31,7 +31,7 @@ case $BINARIES in
     prebuilt)
         context=$(mktemp -d)
         trap 'rm -rf "$context"' EXIT
-        for binary in schednode schedcli; do
+        for binary in schednode sched-supervise-1 schedcli; do
             [ -x "$TARGET_DIR/$binary" ] || { echo "image: $TARGET_DIR/$binary is missing: run 'make build' first" >&2; exit 1; }
             # Debug information stays behind: a backtrace still names its functions, and the image is a fraction of the size.
             strip --strip-debug -o "$context/$binary" "$TARGET_DIR/$binary"

@@ -4,6 +4,7 @@ use crate::clock;
 use crate::config::AgentConfig;
 use crate::worker::executors::{MAIL_TIMEOUT_DEFAULT, MailOptions};
 use crate::worker::output::OutputLimits;
+use crate::worker::supervisor;
 use crate::worker::{GRACE_DEFAULT, Worker, WorkerClock, WorkerError, WorkerHandle, WorkerOptions, WorkerStatus};
 use sched_client::{Client, ClientError};
 use std::fs::{self, File, TryLockError};
@@ -13,8 +14,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// The program of supervisors, which outlive this process: this same one.
-const SUPERVISOR: &str = "/proc/self/exe";
 /// Held while an agent uses the folder.
 const LOCK_FILE: &str = "LOCK";
 /// The name that was made with the folder.
@@ -212,7 +211,7 @@ impl Agent {
             clock: WorkerClock::new(clock::boot, clock::wall),
             output: OutputLimits::default(),
             grace: GRACE_DEFAULT,
-            supervisor: Some(SUPERVISOR.into()),
+            supervisor: Some(supervisor::program()),
             containment: config.containment,
             mail: MailOptions {
                 relay: config.mail_relay(),

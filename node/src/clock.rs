@@ -3,8 +3,8 @@
 //! Leader time is the wall clock at the start of the term plus the time that `CLOCK_BOOTTIME` counted since: a jump of this machine's
 //! wall clock during a term does nothing, and time spent suspended counts. Outside a term the wall clock is followed as it is.
 
-use rustix::time::{ClockId, clock_gettime};
 use sched_core::Timestamp;
+pub use sched_supervisor::boot;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
@@ -105,11 +105,6 @@ pub fn wall() -> Timestamp {
     Timestamp::from_millis(wall_ns().div_euclid(1_000_000))
 }
 
-/// Returns the time since boot, time spent suspended included: for leases and deadlines.
-pub fn boot() -> Duration {
-    Duration::from_nanos(boot_ns().unsigned_abs())
-}
-
 /// By way of the C library, not of the kernel: a test can put another clock there, for one process.
 fn wall_ns() -> i64 {
     match SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) {
@@ -119,12 +114,7 @@ fn wall_ns() -> i64 {
 }
 
 fn boot_ns() -> i64 {
-    nanos(ClockId::Boottime)
-}
-
-fn nanos(id: ClockId) -> i64 {
-    let t = clock_gettime(id);
-    t.tv_sec.saturating_mul(1_000_000_000).saturating_add(t.tv_nsec)
+    i64::try_from(boot().as_nanos()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

@@ -13,9 +13,6 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// The program of supervisors, which outlive this process: this same one.
-pub(crate) const SUPERVISOR: &str = "/proc/self/exe";
-
 /// The node's own worker.
 pub(crate) struct Embedded {
     handle: Arc<WorkerHandle>,

@@ -6,7 +6,6 @@ use schednode::agent::{Agent, AgentError};
 use schednode::config::{self, AgentConfig, AgentSettings, Config, ConfigError, LogFormat, Settings};
 use schednode::inspect;
 use schednode::node::{Listeners, Node, StartError};
-use schednode::worker::supervisor;
 use std::io::IsTerminal;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -122,9 +121,9 @@ fn main() -> ExitCode {
     // The worker starts this program once more for each process of a run, to supervise it.
     if std::env::args_os()
         .nth(1)
-        .is_some_and(|arg| arg == supervisor::SUPERVISOR_ARG)
+        .is_some_and(|arg| arg == sched_supervisor::SUPERVISOR_ARG)
     {
-        return supervisor::main(std::env::args_os().skip(2));
+        return sched_supervisor::main(std::env::args_os().skip(2));
     }
     // Before anything opens a connection: there is one provider in the process, and it is this one.
     if rustls::crypto::ring::default_provider().install_default().is_err() {

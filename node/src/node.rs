@@ -6,11 +6,11 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::counters::Counters;
 use crate::disk::{self, Disk};
-use crate::embedded::{Embedded, SUPERVISOR};
+use crate::embedded::Embedded;
 use crate::leader::{self, Terms};
 use crate::shared::Shared;
 use crate::waits::Waits;
-use crate::worker::WorkerError;
+use crate::worker::{WorkerError, supervisor};
 use crate::zones::SystemZones;
 use sched_core::NodeId;
 use sched_raft::{Options, RaftError, Replica};
@@ -125,7 +125,7 @@ impl Node {
     /// # Errors
     /// Says what is wrong with the configuration, the data folder or an address, and what to do about it.
     pub async fn start(config: Config, listeners: Listeners) -> Result<Self, StartError> {
-        Self::start_with(config, listeners, SUPERVISOR.into()).await
+        Self::start_with(config, listeners, supervisor::program()).await
     }
 
     /// As [`start`](Self::start) in a process that is not `schednode`: `supervisor` is the program that supervises the processes of runs.

@@ -22,7 +22,6 @@ pub mod executors;
 mod held;
 pub mod journal;
 mod orphans;
-mod os;
 mod outbox;
 pub mod output;
 mod report;
@@ -117,7 +116,7 @@ pub struct WorkerOptions {
     pub output: OutputLimits,
     /// Between asking an attempt to end and killing it.
     pub grace: Duration,
-    /// The program that, given [`supervisor::SUPERVISOR_ARG`], supervises a process: `/proc/self/exe`. Without one, processes outlive a
+    /// The program that, given [`sched_supervisor::SUPERVISOR_ARG`], supervises a process: [`supervisor::program`]. Without one, processes outlive a
     /// worker that is killed or stopped, and what leaves its group outlives its run.
     pub supervisor: Option<PathBuf>,
     /// How supervisors hold the processes of a run.

@@ -4,8 +4,8 @@
 //! asks for its status. A process that is ours is asked by its own attempt within seconds; what is still there at two looks in a
 //! row, far enough apart, is nobody's.
 
-use super::supervisor::{Stat, processes};
 use rustix::process::{Pid, WaitOptions, getpid, waitpid};
+use sched_supervisor::{Stat, processes};
 use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;

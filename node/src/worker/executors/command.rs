@@ -3,7 +3,6 @@
 use super::process::{Grouped, Process};
 use super::user::{self, User};
 use super::{Executor, Outcome};
-use crate::worker::os;
 use crate::worker::output::OutputWriter;
 use crate::worker::stop::{Cause, StopSignal, Urgency};
 use crate::worker::supervisor::{Birth, End, Leave, Overruled, Supervision};
@@ -12,6 +11,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use rustix::process::Signal;
 use sched_core::task::{Action, ProcessLimits};
+use sched_supervisor::birth;
 use std::ffi::OsString;
 use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
@@ -212,7 +212,7 @@ fn grouped(birth: Birth) -> io::Result<Grouped> {
         command.uid(uid).gid(gid);
     }
     command.stdin(birth.stdin).stdout(birth.output).stderr(errors);
-    os::at_birth(command.as_std_mut(), os::Birth::limited(birth.limits));
+    birth::at_birth(command.as_std_mut(), birth::Birth::limited(birth.limits));
     Grouped::spawn(&mut command)
 }
 

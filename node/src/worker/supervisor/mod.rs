@@ -1,37 +1,17 @@
-//! Keeps the processes of a run within their bounds, whatever becomes of the agent: one small process per run, of the same program.
-//!
-//! ```text
-//! agent  -- orders, lease -->  supervisor  -- parent, subreaper -->  the run's process  ->  its children, however they fork
-//!        <-- what happened --
-//! ```
-//!
-//! The supervisor starts the run's process and is told of every acknowledged sign of life. By itself, also when the agent is stopped or
-//! starved, it ends the tree when the lease is too old or the time limit is over; when the agent is gone, which ends their
-//! socket, it ends the tree at once. Nothing can come between the start of a process and its supervision: the supervisor is there
-//! first.
-//!
-//! Nothing leaves the tree: the supervisor is a *subreaper*, so that what double-forks becomes its own child, and it ends only when the
-//! kernel says that it has no children. Where the worker is told to use cgroups the tree is in one too: then even what forks
-//! faster than it is looked for dies at once, and what a killed supervisor leaves behind is still found.
-//!
-//! Each supervisor holds a shared lock on one file in the worker's folder. Whoever starts a worker on that folder again waits for the
-//! lock, and thereby for the end of everything its predecessor ran.
+//! The agent's side of supervisors, one for each process of a run: see [`sched_supervisor`] for what they do.
 
 mod cgroup;
-mod procs;
-mod run;
-mod spec;
+mod program;
 mod supervised;
-mod tree;
 
 pub use cgroup::Containment;
-pub(super) use procs::{Stat, processes};
-pub use run::main;
+pub use program::program;
+pub use sched_supervisor::Lease;
 pub(super) use supervised::{End, Overruled, Supervised};
 
 use super::wire::{Job, OnDisconnect};
 use cgroup::Cgroups;
-use spec::Spec;
+use sched_supervisor::{PROGRAM, SUPERVISOR_ARG, Spec, prefixed};
 use std::ffi::OsString;
 use std::fs::{File, TryLockError};
 use std::io::{self, PipeWriter};
@@ -44,11 +24,6 @@ use tokio::process::Command;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::spawn_blocking;
 
-/// The argument with which the daemon becomes a supervisor, instead of any other.
-pub const SUPERVISOR_ARG: &str = "supervise-process";
-/// Before each name in the supervisor's environment: the process's own environment means nothing to the supervisor, whose rights may be
-/// greater.
-const ENV_PREFIX: &str = "SCHED_CHILD_";
 /// In the worker's folder.
 const LOCK_FILE: &str = "supervisors.lock";
 /// Between two looks whether the supervisors of a former life have ended.
@@ -57,36 +32,6 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 const BIRTHS_PER_CORE: usize = 2;
 /// They end within seconds; when not, the log says so this often.
 const STILL_THERE: Duration = Duration::from_secs(10);
-
-/// A lease as the worker counts it: from the sending of the last sign of life that was acknowledged.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Lease {
-    /// Since boot.
-    pub since: Duration,
-    /// As the leader counts it.
-    pub length: Duration,
-}
-
-impl Lease {
-    /// No start from then on.
-    fn no_starts_from(self) -> Duration {
-        self.after_tenths(4)
-    }
-
-    /// What runs is asked to end.
-    fn terminate_at(self) -> Duration {
-        self.after_tenths(6)
-    }
-
-    /// What runs is killed.
-    fn kill_at(self) -> Duration {
-        self.after_tenths(8)
-    }
-
-    fn after_tenths(self, tenths: u32) -> Duration {
-        self.since + self.length * tenths / 10
-    }
-}
 
 /// Why the processes of runs cannot be held as the settings say.
 #[derive(Debug, thiserror::Error)]
@@ -208,13 +153,14 @@ impl Supervision {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
         ours.set_nonblocking(true)?;
         let mut command = Command::new(&inner.program);
-        command.arg(SUPERVISOR_ARG).args(spec.encode()).current_dir(&inner.dir);
-        command.env_clear().envs(
-            birth
-                .env
-                .into_iter()
-                .map(|(name, value)| (spec::prefixed(&name), value)),
-        );
+        command
+            .arg0(PROGRAM)
+            .arg(SUPERVISOR_ARG)
+            .args(spec.encode())
+            .current_dir(&inner.dir);
+        command
+            .env_clear()
+            .envs(birth.env.into_iter().map(|(name, value)| (prefixed(&name), value)));
         // A group of its own: what a terminal sends to the worker is not for the supervisor.
         command
             .process_group(0)

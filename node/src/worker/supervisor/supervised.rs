@@ -1,8 +1,8 @@
 //! The agent's end: a process with its supervisor.
 
-use super::cgroup::Leaf;
 use super::{Lease, Leave};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use sched_supervisor::Leaf;
 use std::io::{self, ErrorKind};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;

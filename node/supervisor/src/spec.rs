@@ -1,37 +1,47 @@
 //! What a supervisor is told on its command line, and the environment that goes through it.
 
-use super::cgroup::{Leaf, Version};
-use super::{ENV_PREFIX, Lease};
+use crate::Lease;
+use crate::leaf::{Leaf, Version};
 use sched_core::task::ProcessLimits;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// Before each name in the supervisor's environment: the process's own environment means nothing to the supervisor, whose rights may be
+/// greater.
+const ENV_PREFIX: &str = "SCHED_CHILD_";
 /// Between what is for the supervisor and the process's own arguments.
 const ARGV_FOLLOWS: &str = "--";
 
 /// What a supervisor has to know.
 #[derive(Clone, PartialEq, Debug, Default)]
-pub(super) struct Spec {
-    pub(super) argv: Vec<String>,
-    pub(super) dir: PathBuf,
+pub struct Spec {
+    /// The process's program and arguments.
+    pub argv: Vec<String>,
+    /// Where it begins.
+    pub dir: PathBuf,
     /// User and group, when they are not the supervisor's own.
-    pub(super) user: Option<(u32, u32)>,
-    pub(super) limits: ProcessLimits,
-    pub(super) time_limit: Option<Duration>,
-    pub(super) grace: Duration,
+    pub user: Option<(u32, u32)>,
+    /// What it may use.
+    pub limits: ProcessLimits,
+    /// How long it may run.
+    pub time_limit: Option<Duration>,
+    /// Between asking it to end and killing it.
+    pub grace: Duration,
     /// Since boot; it is not started later.
-    pub(super) starts_by: Option<Duration>,
+    pub starts_by: Option<Duration>,
     /// Without one it needs no contact.
-    pub(super) lease: Option<Lease>,
-    pub(super) leaf: Option<Leaf>,
-    pub(super) lock: PathBuf,
+    pub lease: Option<Lease>,
+    /// Its cgroup.
+    pub leaf: Option<Leaf>,
+    /// A file of the worker: whoever holds it lives.
+    pub lock: PathBuf,
 }
 
 impl Spec {
     /// Returns the arguments.
-    pub(super) fn encode(&self) -> Vec<OsString> {
+    pub fn encode(&self) -> Vec<OsString> {
         let mut args = Vec::new();
         let mut number = |name: &str, value: Option<u64>| {
             args.extend(value.map(|value| OsString::from(format!("{name}={value}"))));
@@ -64,7 +74,7 @@ impl Spec {
     }
 
     /// Reads the arguments; nothing when they are not those of this version.
-    pub(super) fn decode(args: impl IntoIterator<Item = OsString>) -> Option<Self> {
+    pub(crate) fn decode(args: impl IntoIterator<Item = OsString>) -> Option<Self> {
         let mut spec = Self::default();
         let (mut uid, mut gid, mut since, mut length) = (None, None, None, None);
         let mut args = args.into_iter();
@@ -101,14 +111,14 @@ impl Spec {
 }
 
 /// Returns a variable's name as the supervisor has it.
-pub(super) fn prefixed(name: &OsStr) -> OsString {
+pub fn prefixed(name: &OsStr) -> OsString {
     let mut prefixed = OsString::from(ENV_PREFIX);
     prefixed.push(name);
     prefixed
 }
 
 /// Returns a variable's name as the process shall have it; nothing when it is not the process's.
-pub(super) fn without_prefix(name: &OsStr) -> Option<&OsStr> {
+pub(crate) fn without_prefix(name: &OsStr) -> Option<&OsStr> {
     name.as_bytes()
         .strip_prefix(ENV_PREFIX.as_bytes())
         .map(OsStr::from_bytes)

@@ -7,18 +7,20 @@ use std::path::Path;
 
 /// A process as the table has it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(in crate::worker) struct Stat {
-    pub(in crate::worker) pid: i32,
-    pub(in crate::worker) parent: i32,
+pub struct Stat {
+    /// Its number.
+    pub pid: i32,
+    /// Its parent's.
+    pub parent: i32,
     /// It has ended and was not asked for its status.
-    pub(in crate::worker) ended: bool,
+    pub ended: bool,
     /// When it started, in ticks since boot: together with the number it is never the same for two processes.
     started: u64,
 }
 
 impl Stat {
     /// Reads `pid (name) state parent …`. The name may contain anything, so the last parenthesis counts.
-    pub(in crate::worker) fn parse(text: &[u8]) -> Option<Self> {
+    pub fn parse(text: &[u8]) -> Option<Self> {
         let text = String::from_utf8_lossy(text);
         let (front, rest) = text.rsplit_once(')')?;
         let (pid, _) = front.split_once(' ')?;
@@ -35,7 +37,7 @@ impl Stat {
     }
 
     /// Sends a signal to this process, and to no other that was given its number meanwhile. That it is gone is no error.
-    pub(super) fn signal(&self, signal: Signal) -> io::Result<()> {
+    pub fn signal(&self, signal: Signal) -> io::Result<()> {
         let Some(pid) = Pid::from_raw(self.pid).filter(|pid| !pid.is_init()) else {
             return Ok(());
         };
@@ -56,7 +58,7 @@ impl Stat {
 }
 
 /// Reads the processes that `proc` lists, the newest number first, as they are asked for: what is young is what moves.
-pub(in crate::worker) fn processes(proc: &Path) -> io::Result<impl Iterator<Item = Stat> + '_> {
+pub fn processes(proc: &Path) -> io::Result<impl Iterator<Item = Stat> + '_> {
     let mut pids: Vec<i32> = Vec::new();
     for entry in fs::read_dir(proc)? {
         pids.extend(entry?.file_name().to_str().and_then(|name| name.parse::<i32>().ok()));

@@ -1,7 +1,7 @@
 //! The tree of a run's processes, as its supervisor sees it: all descendants, and whoever is in the cgroup.
 
-use super::cgroup::Leaf;
-use super::procs::{Stat, processes};
+use crate::leaf::Leaf;
+use crate::procs::{Stat, processes};
 use rustix::process::{Pid, Signal, getpid};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -9,31 +9,31 @@ use std::path::Path;
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Tree {
+pub(crate) struct Tree {
     supervisor: Pid,
     leaf: Option<Leaf>,
 }
 
 impl Tree {
     /// The tree below this process, which must be a subreaper.
-    pub(super) fn below_this_process(leaf: Option<Leaf>) -> Self {
+    pub(crate) fn below_this_process(leaf: Option<Leaf>) -> Self {
         Self {
             supervisor: getpid(),
             leaf,
         }
     }
 
-    pub(super) fn leaf(&self) -> Option<&Leaf> {
+    pub(crate) fn leaf(&self) -> Option<&Leaf> {
         self.leaf.as_ref()
     }
 
     /// Asks every process to end.
-    pub(super) fn terminate(&self) -> io::Result<()> {
+    pub(crate) fn terminate(&self) -> io::Result<()> {
         self.signal(Signal::TERM)
     }
 
     /// Kills what is there. Something may be forking at this moment: to be repeated until the supervisor has no children.
-    pub(super) fn kill(&self) -> io::Result<()> {
+    pub(crate) fn kill(&self) -> io::Result<()> {
         let held = self.leaf.as_ref().map_or(Ok(()), Leaf::kill);
         self.signal(Signal::KILL).and(held)
     }

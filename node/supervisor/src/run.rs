@@ -1,13 +1,13 @@
-//! The supervisor itself: what `main` does when it is given [`SUPERVISOR_ARG`](super::SUPERVISOR_ARG).
+//! The supervisor itself: what `main` does when it is given [`SUPERVISOR_ARG`](crate::SUPERVISOR_ARG).
 //!
 //! Two threads: one starts the process and takes the statuses of all that end below it, the other listens to the agent, watches the clock and
 //! kills. The process ends when the kernel says that it has no children: nothing is left, and nothing more can come.
 
-use super::Lease;
-use super::spec::{Spec, without_prefix};
-use super::tree::Tree;
+use crate::Lease;
+use crate::birth;
 use crate::clock;
-use crate::worker::os;
+use crate::spec::{Spec, without_prefix};
+use crate::tree::Tree;
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitOptions, getpid, set_child_subreaper, wait};
 use std::ffi::OsString;
@@ -90,7 +90,7 @@ fn supervise(spec: Spec, agent: &UnixStream) -> io::Result<()> {
 
 /// Starts the process, and lets go of what is its own: whoever reads its output shall see the end of it.
 fn start(spec: &Spec, agent: &UnixStream, tree: &Tree) -> io::Result<Pid> {
-    let joins = match tree.leaf().map(super::cgroup::Leaf::create) {
+    let joins = match tree.leaf().map(crate::leaf::Leaf::create) {
         Some(Ok(file)) => Some(file),
         Some(Err(e)) => {
             tell(agent, &format!("warning no cgroup: {e}"));
@@ -115,10 +115,13 @@ fn start(spec: &Spec, agent: &UnixStream, tree: &Tree) -> io::Result<Pid> {
         .stdin(Stdio::inherit())
         .stdout(Stdio::inherit())
         .stderr(errors);
-    os::at_birth(&mut command, os::Birth::supervised(joins.map(Into::into), spec.limits));
+    birth::at_birth(
+        &mut command,
+        birth::Birth::supervised(joins.map(Into::into), spec.limits),
+    );
     let child = command.spawn()?;
     drop(command);
-    os::let_go_of_stdio()?;
+    birth::let_go_of_stdio()?;
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     // Its status is taken below, with those of all others.
     pid.ok_or_else(|| Errno::CHILD.into())

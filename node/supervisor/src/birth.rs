@@ -20,7 +20,7 @@ const CPU_GRACE_S: u64 = 2;
 
 /// What happens to a process before its program begins. Its children inherit the limits, each for itself.
 #[derive(Default)]
-pub(super) struct Birth {
+pub struct Birth {
     limits: ProcessLimits,
     /// It is killed when this process, its parent, dies.
     parent: Option<Pid>,
@@ -30,7 +30,7 @@ pub(super) struct Birth {
 
 impl Birth {
     /// Of a process that only has limits.
-    pub(super) fn limited(limits: ProcessLimits) -> Self {
+    pub fn limited(limits: ProcessLimits) -> Self {
         Self {
             limits,
             ..Self::default()
@@ -38,7 +38,7 @@ impl Birth {
     }
 
     /// Of a process that does not outlive this one, which must start it from its first thread: the kernel kills it when the thread ends.
-    pub(super) fn supervised(joins: Option<OwnedFd>, limits: ProcessLimits) -> Self {
+    pub fn supervised(joins: Option<OwnedFd>, limits: ProcessLimits) -> Self {
         Self {
             limits,
             parent: Some(getpid()),
@@ -67,7 +67,7 @@ impl Birth {
 }
 
 /// Makes the process that `command` starts go through its birth.
-pub(super) fn at_birth(command: &mut Command, birth: Birth) {
+pub fn at_birth(command: &mut Command, birth: Birth) {
     if birth.is_plain() {
         return;
     }
@@ -80,7 +80,7 @@ pub(super) fn at_birth(command: &mut Command, birth: Birth) {
 }
 
 /// Points standard input, output and error of this process at nothing: others wait for the ends of what they were.
-pub(super) fn let_go_of_stdio() -> io::Result<()> {
+pub fn let_go_of_stdio() -> io::Result<()> {
     let nothing = File::options().read(true).write(true).open("/dev/null")?;
     for number in 0..=2 {
         // SAFETY: the three are open, the runtime of the standard library sees to that before `main`. Nothing owns them, and this does not
