@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Every test of the workspace. The binaries are built first: the tests start them as processes.
+# Every test of the workspace. The binaries that tests start as processes are built with the tests: each package that has one has a test
+# of its own, and a build of the binaries alone would compile most dependencies twice, since tests ask more features of some.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -21,7 +22,6 @@ python_client() {
     fi
 }
 
-stage build cargo build --locked --workspace --bins
 stage compile cargo test --quiet --locked --workspace --no-run
 stage python python_client
 # One failing binary does not hide what the others have to say.
