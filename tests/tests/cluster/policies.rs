@@ -1,9 +1,9 @@
 //! Policies between tasks and workers: groups, labels, tasks that wait for others, bounds, backfills, and what `explain` says of them.
 
 use crate::{LIMIT, SOON, explained, rows, text};
-use anyhow::{Result, ensure};
+use anyhow::ensure;
 use sched_tests::cli::REFUSED;
-use sched_tests::{Cluster, Plan, Recorder, eventually, scenario};
+use sched_tests::{Plan, Recorder, eventually, scenario};
 
 #[test]
 fn a_group_lets_no_more_run_than_its_limit() {
