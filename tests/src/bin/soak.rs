@@ -42,7 +42,7 @@ async fn main() -> Result<ExitCode> {
 
 /// Prints the table; returns whether everything is within its bounds.
 fn told(soaked: &Soaked) -> bool {
-    let slope = soaked.slope_percent_per_hour(|look| look.resident_mib);
+    let (slope, error) = soaked.slope_percent_per_hour(|look| look.resident_mib);
     let resident = soaked.range(|look| look.resident_mib);
     let files = soaked.range(|look| look.files as f64);
     let disk = soaked.range(|look| look.disk_mib);
@@ -60,7 +60,10 @@ fn told(soaked: &Soaked) -> bool {
         (
             "resident memory of the node that is never killed",
             format!("grows by at most {RESIDENT_SLOPE_MAX} % an hour"),
-            format!("{slope:.1} % an hour, {:.0} to {:.0} MiB", resident.0, resident.1),
+            format!(
+                "{slope:.1} ± {error:.1} % an hour, {:.0} to {:.0} MiB",
+                resident.0, resident.1
+            ),
             slope <= RESIDENT_SLOPE_MAX,
         ),
         (
