@@ -349,7 +349,7 @@ fn tasks_that_wait_are_listed(state: &State, findings: &mut Vec<String>) {
         for parent in &status.waits_for {
             expected.insert(Key::Dependent(*parent, *id).encode());
             *counts.entry(*parent).or_default() += 1;
-            if state.statuses.get(parent).is_none_or(|parent| parent.state.is_ended()) {
+            if state.statuses.get(parent).is_none_or(|parent| parent.has_told()) {
                 findings.push(format!("task {id} waits for task {parent}, which has ended"));
             }
         }

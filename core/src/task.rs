@@ -542,7 +542,7 @@ pub struct TaskStatus {
     pub finished: u64,
     /// Failed, missed and terminated runs ever.
     pub failed: u64,
-    /// The newest end that was no cancellation was a failure.
+    /// The newest end that was no cancellation was a failure, or left the outcome unknown.
     pub failing: bool,
     /// Finished run records kept now.
     pub finished_kept: u32,

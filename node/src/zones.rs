@@ -18,7 +18,11 @@ pub struct SystemZones {
 impl SystemZones {
     /// Opens the system's data, where there is any.
     pub fn open() -> Self {
-        let found = FOLDERS
+        Self::open_in(&FOLDERS)
+    }
+
+    fn open_in(folders: &[&str]) -> Self {
+        let found = folders
             .iter()
             .map(Path::new)
             .find_map(|folder| Some((TimeZoneDatabase::from_dir(folder).ok()?, folder)))
@@ -85,5 +89,16 @@ mod tests {
             assert!(zones.zone(name).is_none(), "{name:?}");
         }
         assert!(zones.version().ends_with(')'), "{}", zones.version());
+    }
+
+    #[test]
+    fn without_the_systems_data_the_embedded_copy_serves() {
+        let empty = std::env::temp_dir();
+        // A folder that is not there, and one that holds no zones.
+        for folders in [&["/nowhere/zoneinfo"][..], &[empty.to_str().unwrap()]] {
+            let zones = SystemZones::open_in(folders);
+            assert!(zones.version().ends_with(" (embedded)"), "{}", zones.version());
+            assert!(zones.zone("Europe/Zurich").is_some() && zones.zone("Mars/Olympus").is_none());
+        }
     }
 }

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand, ValueEnum};
 #[derive(Args, Debug)]
 #[command(
     group(clap::ArgGroup::new("when").args(["at", "in_", "every", "cron", "rrule", "manual", "after"])),
-    group(clap::ArgGroup::new("what").args(["command", "http", "mail_to", "sample"])),
+    group(clap::ArgGroup::new("what").args(["command", "http", "mail_to", "queue", "sample"])),
     after_help = "Only what is given changes; of labels, variables, --require and --prefer only those named. Runs under way go on as they \
                   were started; their next try, runs that wait, and occurrences to come are as the new definition says.\n\n\
                   Examples:\n  \

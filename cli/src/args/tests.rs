@@ -64,6 +64,7 @@ fn what_makes_no_sense_is_refused() {
         &["enqueue", "ls"],
         &["move", "1"],
         &["move", "1", "--at", "x", "--in", "y"],
+        &["update", "1", "--queue", "q", "--http", "x"],
         &["dequeue"],
         &["list", "--state", "SLEEPING"],
         &["next"],
@@ -89,7 +90,8 @@ fn place(heading: &str, flag: &str) -> Option<String> {
             _ => format!("action.{field}"),
         }),
         "Policies" => Some(format!("policy.{field}")),
-        // The namespace is a global flag; several labels are a mapping.
+        "Global" if flag == "namespace" => Some(field),
+        // Several labels are a mapping.
         "Task" if flag == "label" => Some("labels".to_owned()),
         "Task" => Some(field),
         _ => None,
@@ -101,7 +103,8 @@ fn table() -> String {
     let command = Cli::command();
     let enqueue = command.find_subcommand("enqueue").expect("the verb");
     let mut table = String::from("| flag | field | meaning |\n|---|---|---|\n");
-    for arg in enqueue.get_arguments() {
+    // The namespace is a flag of every verb.
+    for arg in enqueue.get_arguments().chain(command.get_arguments()) {
         let heading = arg.get_help_heading().unwrap_or_default();
         let name = arg.get_long().unwrap_or("command");
         let Some(place) = place(heading, name) else { continue };
@@ -306,7 +309,7 @@ fn each_wrong_value_of_a_document_is_named_with_its_field_and_a_right_one() {
 fn list_verbs(command: &clap::Command, name: &str, table: &mut String) {
     for verb in command.get_subcommands() {
         let name = format!("{name}{}", verb.get_name());
-        if verb.has_subcommands() {
+        if verb.is_subcommand_required_set() {
             list_verbs(verb, &format!("{name} "), table);
             continue;
         }
@@ -333,6 +336,8 @@ fn list_verbs(command: &clap::Command, name: &str, table: &mut String) {
             .collect();
         let about = verb.get_about().map(ToString::to_string).unwrap_or_default();
         table.push_str(&format!("| `{name}` | {about} | {} |\n", flags.join("<br>")));
+        // One that does something itself and has verbs below it.
+        list_verbs(verb, &format!("{name} "), table);
     }
 }
 

@@ -175,6 +175,7 @@ fn a_task_written_as_a_document_is_read_as_the_same_task() {
         "schedule: {manual: true}\naction: {command: ls}",
         "schedule: {after: [42, fetch], on: failure, expires: 2027-03-01T00:00:00Z}\naction: {sample: ok}",
         "schedule: {every: 5m, not_before: 2027-01-01T00:00:00Z, until: 2027-03-01T00:00:00Z, count: 9, jitter: 30s}\naction: {sample: ok}",
+        "action: {sample: ok}\npolicy: {delivery: at-most-once, on_disconnect: continue, lost_hold: 10m}",
         "action: {sample: ok}\npolicy: {tries: 1, time_limit: none, keep_for: 7d, priority: 0}",
         "action: {queue: images, payload: {b: [1, 2.5, null, true, '@x'], a: {z: 'ä'}}}",
         "action: {queue: images, payload: text}",

@@ -1,6 +1,7 @@
 //! What pages under `docs/` promise: examples as printed there, and tests that they name.
 
 use crate::support::run_alone;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 const TOP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
@@ -99,4 +100,163 @@ fn every_test_that_a_page_names_exists() {
         assert!(exists, "docs/from-indico.md names {name}, which does not exist");
     }
     assert!(named > 40, "{named} tests named");
+}
+
+/// A row of a table: its cells under the heads of their columns.
+type Row = BTreeMap<String, String>;
+
+/// Reads the cells of a line, if it is one of a table.
+fn cells(line: &str) -> Option<Vec<String>> {
+    let inner = line.strip_prefix('|')?.strip_suffix('|')?.replace("\\|", "\0");
+    let cell = |cell: &str| cell.trim().replace('\0', "|");
+    Some(inner.split('|').map(cell).collect())
+}
+
+/// Reads the tables of a page.
+fn rows(name: &str) -> Vec<Row> {
+    let (mut rows, mut heads) = (Vec::new(), Vec::new());
+    for line in page(name).lines() {
+        match cells(line) {
+            None => heads.clear(),
+            Some(cells) if cells.iter().all(|cell| cell.trim_matches('-').is_empty()) && !heads.is_empty() => {}
+            Some(cells) if heads.is_empty() => heads = cells,
+            Some(cells) => {
+                assert_eq!(cells.len(), heads.len(), "docs/{name}: {line}");
+                rows.push(heads.iter().cloned().zip(cells).collect());
+            }
+        }
+    }
+    rows
+}
+
+/// Returns what stands between backticks in a column of a row.
+fn quoted<'a>(row: &'a Row, head: &str) -> Vec<&'a str> {
+    let cell = row.get(head).map(String::as_str).unwrap_or_default();
+    cell.split('`').skip(1).step_by(2).collect()
+}
+
+/// Returns every verb that does something, from the page that is made from the program itself.
+pub(crate) fn verbs() -> Vec<String> {
+    let rows = rows("commands.md");
+    rows.iter()
+        .flat_map(|row| quoted(row, "verb"))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Returns every flag with which `enqueue` describes a task: `--at`.
+pub(crate) fn flags_of_enqueue() -> Vec<String> {
+    let rows = rows("tasks.md");
+    let flags = rows.iter().flat_map(|row| quoted(row, "flag"));
+    let first = |flag: &str| flag.split_whitespace().next().unwrap_or_default().to_owned();
+    flags.map(first).collect()
+}
+
+/// What the program knows, from the pages that are made from it.
+struct Known {
+    /// Verbs, and their flags beside the global ones: `enqueue --at`, `pause --until`.
+    verbs: BTreeSet<String>,
+    flags: BTreeSet<String>,
+    fields: BTreeSet<String>,
+}
+
+impl Known {
+    fn read() -> Self {
+        let first = |text: &str| text.split_whitespace().next().unwrap_or_default().to_owned();
+        let (mut flags, mut fields) = (BTreeSet::new(), BTreeSet::new());
+        for flag in flags_of_enqueue() {
+            flags.extend(["enqueue", "update"].map(|verb| format!("{verb} {flag}")));
+        }
+        for row in rows("tasks.md") {
+            fields.extend(quoted(&row, "field").into_iter().map(str::to_owned));
+        }
+        for row in rows("commands.md") {
+            for verb in quoted(&row, "verb") {
+                let own = quoted(&row, "arguments and flags").into_iter();
+                let own = own.filter(|flag| flag.starts_with("--"));
+                flags.extend(own.map(|flag| format!("{verb} {}", first(flag))));
+            }
+        }
+        Self {
+            verbs: verbs().into_iter().collect(),
+            flags,
+            fields,
+        }
+    }
+
+    /// What a page means by a flag: alone it is one of `enqueue`.
+    fn meant(flag: &str) -> String {
+        match flag.strip_prefix("-- ") {
+            Some(_) => "enqueue --".to_owned(),
+            None if flag.starts_with("--") => format!("enqueue {flag}"),
+            None => flag.to_owned(),
+        }
+    }
+}
+
+/// Whether a file has a test of that name.
+fn has_test(path: &str, name: &str) -> bool {
+    let Ok(text) = std::fs::read_to_string(Path::new(TOP).join(path)) else {
+        return false;
+    };
+    if path.ends_with(".py") {
+        return name.starts_with("test_") && text.contains(&format!("def {name}("));
+    }
+    let is_mark = |line: &str| line.trim_start().starts_with("#[") && line.contains("test");
+    text.split_once(&format!("fn {name}("))
+        // Its attributes are the lines above it.
+        .is_some_and(|(before, _)| before.lines().rev().take(6).any(is_mark))
+}
+
+/// What docs/semantics.md names exists; and no verb, no flag of `enqueue` and no field of a document is missing there.
+#[tokio::test]
+async fn the_page_about_semantics_names_what_there_is_and_all_of_it() {
+    let known = Known::read();
+    let help = run_alone(&["--help"]).await.done();
+    let (_, global) = help.split_once("Global options:").expect("global options");
+    let global: BTreeSet<&str> = global
+        .split_whitespace()
+        .filter(|word| word.starts_with("--"))
+        .collect();
+    let (mut wrong, mut told, mut fields) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
+    let rows = rows("semantics.md");
+    assert!(rows.len() > 100, "{} rows", rows.len());
+    for row in &rows {
+        for flag in quoted(row, "flag") {
+            let meant = Known::meant(flag);
+            let is_global = global.contains(flag);
+            if !is_global && !known.flags.contains(&meant) && !known.verbs.contains(&meant) {
+                wrong.push(format!("there is no flag or verb {flag}"));
+            }
+            let verb = meant.split(" --").next().unwrap_or_default().to_owned();
+            told.extend([meant, verb]);
+        }
+        for field in quoted(row, "field") {
+            if !known.fields.contains(field) {
+                wrong.push(format!("there is no field {field}"));
+            }
+            fields.insert(field);
+        }
+        let tests = quoted(row, "test");
+        if tests.is_empty() {
+            wrong.push(format!("no test: {row:?}"));
+        }
+        for test in tests {
+            let exists = match test.split_once("::") {
+                Some((path, name)) => has_test(path, name),
+                None => test.ends_with(".txt") && Path::new(TOP).join("core/testscripts").join(test).exists(),
+            };
+            if !exists {
+                wrong.push(format!("there is no test {test}"));
+            }
+        }
+    }
+    let of_enqueue = known.flags.iter().filter(|flag| flag.starts_with("enqueue "));
+    for missing in of_enqueue.chain(&known.verbs).filter(|known| !told.contains(*known)) {
+        wrong.push(format!("{missing} is not told of"));
+    }
+    for missing in known.fields.iter().filter(|field| !fields.contains(field.as_str())) {
+        wrong.push(format!("the field {missing} is not told of"));
+    }
+    assert!(wrong.is_empty(), "docs/semantics.md:\n{}", wrong.join("\n"));
 }

@@ -5,6 +5,7 @@
 mod calendars;
 mod definitions;
 mod docs;
+mod enqueue;
 mod golden;
 mod messages;
 mod support;

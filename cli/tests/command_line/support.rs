@@ -82,11 +82,21 @@ pub(crate) async fn run_alone(arguments: &[&str]) -> Ran {
     run_at("http://127.0.0.1:1", arguments, b"").await
 }
 
+fn path_of(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/command_line/golden")
+        .join(name)
+}
+
+/// Returns what [`golden`] compares with.
+pub(crate) fn kept(name: &str) -> String {
+    let path = path_of(name);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
 /// Compares with a file, or rewrites it.
 pub(crate) fn golden(name: &str, text: &str) {
-    let path: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/command_line/golden")
-        .join(name);
+    let path = path_of(name);
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::write(&path, text).expect("writable");
         return;

@@ -9,7 +9,7 @@ use sched_core::task::{Action, Missed, Overlap, TaskSpec};
 use sched_proto::convert::from_wire;
 
 /// Enqueues with these flags and returns the task as the cluster got it.
-async fn enqueued(cluster: &FakeCluster, flags: &[&str]) -> TaskSpec {
+pub(crate) async fn enqueued(cluster: &FakeCluster, flags: &[&str]) -> TaskSpec {
     let id: u64 = run(cluster, &[&["enqueue"], flags].concat())
         .await
         .done()

@@ -51,7 +51,7 @@ impl<V: View> Ctx<'_, V> {
             };
             if let Some(problem) = refusal(parent, &old, status.waits_on) {
                 status.doomed = Some(problem);
-            } else if !old.state.is_ended() {
+            } else if !old.has_told() {
                 status.waits_for.push(parent);
                 self.put_key(&Key::Dependent(parent, id));
                 let mut new = old.clone();
@@ -110,7 +110,7 @@ impl<V: View> Ctx<'_, V> {
 
 /// Why it is in vain to wait for a task, if it has ended.
 fn refusal(parent: TaskId, status: &TaskStatus, on: Ending) -> Option<String> {
-    if status.state.is_ended() {
+    if status.has_told() {
         doom(parent, status.state, on)
     } else {
         None

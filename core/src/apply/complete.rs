@@ -330,6 +330,11 @@ fn outcome_unknown<V: View>(
     new.reason = format!("{reason}; the start was granted, the outcome is unknown");
     ctx.set_run(new.id, Some(old), Some(&new))?;
     super::retry::insert(&mut status.lost, new.id.number);
+    // Whoever was told of it is told as well when it turns out to have finished.
+    status.failing = true;
+    if !status.policy.notify.is_empty() {
+        ctx.effect(Effect::RunLost { run: new.id });
+    }
     if hold_until.is_none() {
         status.leave_place(new.id.number);
         ctx.release_held(status, new.id.task)?;

@@ -69,7 +69,7 @@ pub(crate) fn outcome_of(state: RunState) -> TaskOutcome {
 impl<V: View> Ctx<'_, V> {
     /// Writes a task's run-time state and moves the task to the index the new state belongs in; `None` is absence.
     ///
-    /// A task that has ended lets those go on that wait for it.
+    /// A task that has ended, and is known how, lets those go on that wait for it.
     pub(super) fn set_status(
         &mut self,
         id: TaskId,
@@ -89,7 +89,7 @@ impl<V: View> Ctx<'_, V> {
                 }
             }
         }
-        let over = new.filter(|status| status.state.is_ended() && status.dependents > 0);
+        let over = new.filter(|status| status.has_told() && status.dependents > 0);
         match (new, over) {
             (_, Some(status)) => {
                 self.release_dependents(id, status.state)?;

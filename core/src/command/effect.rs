@@ -48,6 +48,11 @@ pub enum Effect {
         /// It finished, and the run that ended before it failed.
         recovered: bool,
     },
+    /// A run became LOST whose task has somebody to notify.
+    RunLost {
+        /// Which.
+        run: RunId,
+    },
     /// Occurrences were missed or skipped of a task that has somebody to notify.
     OccurrencesMissed {
         /// Which.

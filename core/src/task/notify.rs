@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 /// Of what somebody wants to hear.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum NotifyOn {
-    /// A run failed.
+    /// A run failed, or is LOST: somebody may have to say what became of it.
     Failure,
-    /// A run finished, the first one after one that failed.
+    /// A run finished, the first one after one that failed or was LOST.
     Recovery,
     /// Occurrences were missed or skipped: each line of the ledger that says so.
     Miss,

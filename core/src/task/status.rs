@@ -1,6 +1,6 @@
 //! What a task's state says about its runs.
 
-use super::{Overlap, TaskStatus};
+use super::{Overlap, TaskState, TaskStatus};
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +32,12 @@ impl TaskStatus {
         if self.turn == Some(number) {
             self.turn = None;
         }
+    }
+
+    /// Whether those that wait for the task know what they wait for: it was dequeued, or has ended and no run of it is LOST. One that is
+    /// may still turn out to have finished.
+    pub fn has_told(&self) -> bool {
+        self.state == TaskState::Terminated || self.state.is_ended() && self.lost.is_empty()
     }
 
     /// Whether a run is under way or waits to be: one that is LOST is not.

@@ -60,7 +60,7 @@ type Row = (
     &'static [&'static str],
 );
 
-const CRON: [Row; 14] = [
+const CRON: [Row; 15] = [
     // Zurich's gap is at 01:00Z, its fold at 01:00Z too.
     (
         "30 2 * * *",
@@ -142,6 +142,14 @@ const CRON: [Row; 14] = [
     // Havana loses and repeats midnight.
     (
         "0 0 * * *",
+        "America/Havana",
+        "2025-03-08T06:00:00Z",
+        &["2025-03-09T05:00:00Z", "2025-03-10T04:00:00Z"],
+        &["2025-03-10T04:00:00Z", "2025-03-11T04:00:00Z"],
+    ),
+    // The words are in the zone, too.
+    (
+        "@daily",
         "America/Havana",
         "2025-03-08T06:00:00Z",
         &["2025-03-09T05:00:00Z", "2025-03-10T04:00:00Z"],

@@ -10,7 +10,7 @@ use sched_core::codec::Kind;
 use sched_core::command::{AssignItem, Resolution};
 use sched_core::config::{Config, Setting};
 use sched_core::run::{RunResult, Verdict};
-use sched_core::tables::{Key, MemTables, Meta, Staged, Table, View, decode_run, decode_task};
+use sched_core::tables::{Key, MemTables, Meta, Staged, Table, View, decode_ready, decode_run, decode_task};
 use sched_core::task::{Task, TaskStatus};
 use sched_core::{Command, Entry, Item, Reply, RequestKey, RunId, SessionId, TaskId, Timestamp, Token};
 use show::{show_effect, show_next, show_reply, show_state};
@@ -60,6 +60,7 @@ impl Machine {
                 "term" => self.term = line.plain[0].parse().expect("term"),
                 "old-leader" => stale_term = true,
                 "show" => self.show(&mut out),
+                "ready" => self.ready(&mut out),
                 "settings" => self.settings(&mut out),
                 "ledger" => self.ledger(&mut out, line.plain[0]),
                 "explain" => self.explain(&mut out, line.plain[0]),
@@ -485,6 +486,15 @@ impl Machine {
             meta.skipped,
             meta.stale_reports,
         );
+    }
+
+    /// Shows the ready list in its order.
+    fn ready(&self, out: &mut String) {
+        let ready = self.tables.scan(Table::Ready, &[], &[0xff; 34], 1000);
+        for (key, _) in ready.expect("readable") {
+            let (_, priority, at, run) = decode_ready(&key).expect("ready key");
+            let _ = writeln!(out, "  {run} priority={priority} at={}", at.as_millis());
+        }
     }
 
     /// Shows every setting that is set.

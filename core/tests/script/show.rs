@@ -74,6 +74,7 @@ pub(super) fn show_effect(effect: &Effect) -> Option<String> {
         Effect::WakeDispatcher => "dispatch".into(),
         Effect::RunEnded { run, recovered: false } => format!("ended {run}"),
         Effect::RunEnded { run, recovered: true } => format!("recovered {run}"),
+        Effect::RunLost { run } => format!("lost {run}"),
         Effect::OccurrencesMissed { task, line } => format!("missed {task} line {line}"),
         Effect::WakeDrain => "drain".into(),
         Effect::StartAttempt { run, token, session } => format!("start {run} {token} on {session}"),

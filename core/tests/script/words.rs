@@ -159,6 +159,8 @@ pub(super) fn policy(line: &Line<'_>) -> Policy {
         policy.tries = Tries {
             max: max as u32,
             delay_ms: line.number("delay").unwrap_or(10_000),
+            factor_percent: line.number("factor").unwrap_or(200) as u32,
+            delay_ms_max: line.number("delay_max").unwrap_or(3_600_000),
             ..Tries::default()
         };
     }
@@ -243,14 +245,10 @@ pub(super) fn submit(line: &Line<'_>, name: &str) -> Command {
 /// The whole definition that a task gets; without `next` its run time stays as it is.
 pub(super) fn update(line: &Line<'_>, task: &str, generation: u64) -> Command {
     let name = line.options.get("name").copied().unwrap_or(task);
-    let mut spec = spec(line, name);
-    if let Some(namespace) = line.options.get("namespace") {
-        spec.namespace = (*namespace).to_owned();
-    }
     Command::Update {
         task: task_ref(task),
         generation,
-        spec: Box::new(spec),
+        spec: Box::new(spec(line, name)),
         next: line.options.get("next").map(|at| next(Some(at))),
     }
 }
@@ -273,7 +271,7 @@ pub(super) fn configure(line: &Line<'_>) -> Command {
 
 fn spec(line: &Line<'_>, name: &str) -> TaskSpec {
     TaskSpec {
-        namespace: "default".into(),
+        namespace: line.options.get("namespace").copied().unwrap_or("default").to_owned(),
         name: (name != "-").then(|| name.to_owned()),
         labels: line
             .options

@@ -5,7 +5,8 @@ use super::overview::{leader_elsewhere, passed_on};
 use crate::leader::clocks;
 use crate::shared::{OrStop, Shared, aside};
 use crate::state::{self, END};
-use sched_core::tables::{Key, Meta, Table, View, decode_ready};
+use sched_core::tables::{Key, Meta, Table, View, Waiting, decode_ready, decode_waiting};
+use sched_core::task::NextRun;
 use sched_core::{Fault, Timestamp};
 use sched_proto::metadata::is_forwarded;
 use sched_proto::v1::{CheckReply, CheckRequest, Finding, Severity};
@@ -70,6 +71,7 @@ pub(super) async fn check(shared: &Shared, metadata: &MetadataMap) -> Result<Che
     let (runs, complete) = aside(move || {
         let mut found = Findings::default();
         let complete = runs(&view, &meta, now, &mut found).or_stop();
+        searches(&view, &meta, &mut found).or_stop();
         let all = invariants(&view, &meta, &mut found).or_stop();
         (found, complete && all)
     })
@@ -253,7 +255,8 @@ fn runs(view: &impl View, meta: &Meta, now: Timestamp, findings: &mut Findings) 
     }
     if meta.lost > 0 {
         let text = format!("{} runs are LOST: their workers vanished after the start", meta.lost);
-        findings.warn("runs", text, "look what became of them, then retry or cancel each");
+        let advice = "find out what became of each (`schedcli runs --state lost`), then say it with `schedcli resolve`";
+        findings.warn("runs", text, advice);
     }
     if meta.stale_reports > 0 {
         let text = format!(
@@ -304,6 +307,39 @@ fn runs(view: &impl View, meta: &Meta, now: Timestamp, findings: &mut Findings) 
     Ok(complete)
 }
 
+/// Tasks whose next time was not found within the bound of a search: until it is found they do not run, which nobody else would notice.
+fn searches(view: &impl View, meta: &Meta, findings: &mut Findings) -> Result<(), Fault> {
+    let waiting = meta.waiting + meta.delayed + meta.lost;
+    if waiting > RECORDS_MAX {
+        // So many are not looked at; the finding about invariants says it.
+        return Ok(());
+    }
+    let limit = usize::try_from(waiting).unwrap_or(usize::MAX);
+    let mut given_up = 0;
+    for (key, _) in view.scan(Table::Waiting, &[], &END, limit)? {
+        let Some((_, Waiting::Task(id))) = decode_waiting(&key) else {
+            continue;
+        };
+        let Some(NextRun::GaveUp { retry_at, .. }) = state::status(view, id)?.map(|status| status.next) else {
+            continue;
+        };
+        given_up += 1;
+        if given_up <= FINDINGS_PER_AREA_MAX {
+            let text = format!("the search for the next time of task {id} met its bound; it is repeated at {retry_at}");
+            findings.error(
+                "schedules",
+                text,
+                "the task does not run until it is found; give it a simpler schedule",
+            );
+        }
+    }
+    if given_up > FINDINGS_PER_AREA_MAX {
+        let text = format!("{} more searches met their bound", given_up - FINDINGS_PER_AREA_MAX);
+        findings.error("schedules", text, "");
+    }
+    Ok(())
+}
+
 /// The invariants of the state. False: there is too much of it to look at all.
 fn invariants(view: &impl View, meta: &Meta, findings: &mut Findings) -> Result<bool, Fault> {
     let runs = meta.ready + meta.running + meta.delayed + meta.lost + meta.finished + meta.failed;
@@ -329,4 +365,65 @@ fn invariants(view: &impl View, meta: &Meta, findings: &mut Findings) -> Result<
         );
     }
     Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sched_core::apply::{Position, apply_entry};
+    use sched_core::command::{Command, Entry, Item};
+    use sched_core::schedule::Schedule;
+    use sched_core::tables::{MemTables, Staged};
+    use sched_core::task::{Action, Bounds, Policy, TaskSpec};
+
+    #[test]
+    fn a_search_that_gave_up_is_an_error() {
+        let mut tables = MemTables::new();
+        let spec = TaskSpec {
+            namespace: "default".into(),
+            name: None,
+            labels: Default::default(),
+            owner: String::new(),
+            description: String::new(),
+            schedule: Schedule::Every {
+                every_ms: 1000,
+                anchor: Timestamp::EPOCH,
+            },
+            action: Action::Sample {
+                succeed: true,
+                duration_ms: 0,
+                payload: Vec::new(),
+            },
+            policy: Policy::default(),
+            bounds: Bounds::default(),
+        };
+        let gave_up = NextRun::GaveUp {
+            retry_at: Timestamp::from_millis(3_600_000),
+            searched_until: Timestamp::EPOCH,
+        };
+        let firsts = [NextRun::At(Timestamp::from_millis(1000)), gave_up, NextRun::Never];
+        let submit = |first: &NextRun| {
+            let (spec, first) = (Box::new(spec.clone()), *first);
+            Item::internal(Command::Submit { spec, first })
+        };
+        let entry = Entry {
+            term: 1,
+            now: Timestamp::EPOCH,
+            items: firsts.iter().map(submit).collect(),
+        };
+        let mut staged = Staged::new(&tables);
+        apply_entry(&mut staged, Position { index: 1, term: 1 }, &entry).unwrap();
+        let changes = staged.into_changes();
+        tables.write(changes);
+        let mut findings = Findings::default();
+        searches(&tables, &state::meta(&tables).unwrap(), &mut findings).unwrap();
+        let [finding] = &findings.0[..] else {
+            panic!("{:?}", findings.0);
+        };
+        assert_eq!(finding.severity(), Severity::Error);
+        assert!(
+            finding.text.contains("task 2 ") && finding.text.contains("01:00:00"),
+            "{finding:?}"
+        );
+    }
 }

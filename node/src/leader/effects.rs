@@ -73,6 +73,7 @@ fn pass_on(shared: &Shared, term: &Term, batch: &[Effect]) -> Result<(), Fault> 
             Effect::RunChanged { .. }
             | Effect::TaskChanged { .. }
             | Effect::RunEnded { .. }
+            | Effect::RunLost { .. }
             | Effect::OccurrencesMissed { .. } => {}
         }
     }

@@ -74,6 +74,7 @@ fn take(shared: &Shared, batch: &[Effect], queue: &mut Queue) -> Result<(), Faul
             Effect::RunEnded { run, recovered } => {
                 ended(view.get_or_insert_with(|| shared.replica.view()), *run, *recovered)?
             }
+            Effect::RunLost { run } => ended(view.get_or_insert_with(|| shared.replica.view()), *run, false)?,
             Effect::OccurrencesMissed { task, line } => {
                 missed(view.get_or_insert_with(|| shared.replica.view()), *task, *line)?
             }
