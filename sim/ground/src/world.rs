@@ -269,7 +269,9 @@ impl World {
                 };
                 // What is checked is what the changes say. Now and then all of it is read.
                 if checks.is_multiple_of(REREAD) && Checker::read(image.tables()).ok().as_ref() != Some(checker) {
-                    self.finding(format!("node {node} at index {index}: the tables do not hold what was written"));
+                    self.finding(format!(
+                        "node {node} at index {index}: the tables do not hold what was written"
+                    ));
                 }
                 for finding in checker.findings().iter().take(3) {
                     self.finding(format!("node {node} at index {index}: {finding}"));

@@ -5,10 +5,10 @@ use sched_core::ids::{RunId, TaskId};
 use sched_proto::convert;
 use sched_proto::v1::scheduler_client::SchedulerClient;
 use sched_proto::v1::{
-    Action, AtSchedule, ClearSpoolRequest, ClientKey, DequeueRequest, EverySchedule, Failure, FailureKind,
-    InSchedule, ManualSchedule, Missed, MissedAll, NowSchedule, Overlap, PauseRequest, Policy, RequestKey, ResumeRequest,
-    SampleAction, Schedule, ShutdownRequest, StartRequest, SubmitRequest, TaskRef, TaskSpec, TaskState,
-    Tries, TriggerRequest, action::Kind, missed, request_key, schedule::Form, task_ref,
+    Action, AtSchedule, ClearSpoolRequest, ClientKey, DequeueRequest, EverySchedule, Failure, FailureKind, InSchedule,
+    ManualSchedule, Missed, MissedAll, NowSchedule, Overlap, PauseRequest, Policy, RequestKey, ResumeRequest,
+    SampleAction, Schedule, ShutdownRequest, StartRequest, SubmitRequest, TaskRef, TaskSpec, TaskState, Tries,
+    TriggerRequest, action::Kind, missed, request_key, schedule::Form, task_ref,
 };
 use sim_ground::{Chance, Channel, Port, World, world};
 use sim_node::host::client_address;

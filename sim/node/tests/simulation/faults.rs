@@ -66,7 +66,11 @@ pub(crate) enum Temper {
 impl Temper {
     /// Draws one.
     pub(crate) fn draw(chance: &mut Chance) -> Self {
-        if chance.permille(250) { Self::Workers } else { Self::Mixed }
+        if chance.permille(250) {
+            Self::Workers
+        } else {
+            Self::Mixed
+        }
     }
 
     /// Of a thousand tasks, so many run for long.

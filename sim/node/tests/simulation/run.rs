@@ -96,7 +96,11 @@ async fn live(seed: u64, mutant: Option<Mutant>) -> Outcome {
     let seats = actors.iter().cloned().map(Seat::new).collect();
     let answers = Arc::new(Answers::default());
     (1..=chance.range(1, 4)).for_each(|number| Client::start(number, setup.nodes, temper, &answers));
-    let far = if chance.permille(300) { chance.range(1, setup.nodes + 1) } else { 0 };
+    let far = if chance.permille(300) {
+        chance.range(1, setup.nodes + 1)
+    } else {
+        0
+    };
     let targets = Targets {
         temper,
         far,
