@@ -8,12 +8,13 @@ use crate::ids::{RunId, TaskId};
 use crate::run::{Run, RunState};
 use crate::session::Session;
 use crate::tables::{
-    GroupRoom, Key, Meta, Table, View, decode_calendar, decode_run, decode_session, decode_task, decode_u64,
+    Change, GroupRoom, Key, Meta, Table, View, decode_calendar, decode_run, decode_session, decode_task, decode_u64,
 };
 use crate::task::{NextRun, Task, TaskState, TaskStatus};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// All records of a state, decoded.
+#[derive(Clone, PartialEq, Default)]
 struct State {
     meta: Meta,
     tasks: BTreeMap<TaskId, Task>,
@@ -33,12 +34,45 @@ struct State {
 /// # Errors
 /// When the tables cannot be read or a record does not decode.
 pub fn check(view: &impl View) -> Result<Vec<String>, Fault> {
-    let state = State::read(view)?;
-    let mut findings = Vec::new();
-    for invariant in INVARIANTS {
-        invariant(&state, &mut findings);
+    Ok(Checker::read(view)?.findings())
+}
+
+/// Checks one state after the other, and reads only what has changed in between.
+#[derive(Clone, PartialEq, Default)]
+pub struct Checker(State);
+
+impl Checker {
+    /// Reads a state.
+    ///
+    /// # Errors
+    /// When the tables cannot be read or a record does not decode.
+    pub fn read(view: &impl View) -> Result<Self, Fault> {
+        State::read(view).map(Self)
     }
-    Ok(findings)
+
+    /// Goes on to the state after a change. `before` is the one it is written to: a range that is deleted is looked up there.
+    ///
+    /// # Errors
+    /// When the tables cannot be read or a record does not decode.
+    pub fn take(&mut self, before: &impl View, change: &Change) -> Result<(), Fault> {
+        match change {
+            Change::Put { table, key, value } => self.0.put(*table, key, value),
+            Change::Delete { table, key } => self.0.delete(*table, key),
+            Change::DeleteRange { table, from, to } => {
+                let gone = before.scan(*table, from, to, usize::MAX)?;
+                gone.iter().try_for_each(|(key, _)| self.0.delete(*table, key))
+            }
+        }
+    }
+
+    /// Returns what contradicts an invariant, in words; empty when the state is sound.
+    pub fn findings(&self) -> Vec<String> {
+        let mut findings = Vec::new();
+        for invariant in INVARIANTS {
+            invariant(&self.0, &mut findings);
+        }
+        findings
+    }
 }
 
 type Invariant = fn(&State, &mut Vec<String>);
@@ -403,69 +437,89 @@ fn calendars_are_counted_and_list_their_tasks(state: &State, findings: &mut Vec<
     }
 }
 
+/// Tables of which only the keys are read.
+const INDEXES: [Table; 8] = [
+    Table::Waiting,
+    Table::Ready,
+    Table::Running,
+    Table::Ended,
+    Table::Labels,
+    Table::Names,
+    Table::Groups,
+    Table::Calendars,
+];
+
 impl State {
     fn read(view: &impl View) -> Result<Self, Fault> {
-        let mut indexes = BTreeMap::new();
-        for table in [
-            Table::Waiting,
-            Table::Ready,
-            Table::Running,
-            Table::Ended,
-            Table::Labels,
-            Table::Names,
-            Table::Groups,
-            Table::Calendars,
-        ] {
-            let mut keys = BTreeSet::new();
-            for_each(view, table, |key, _| {
-                keys.insert(key.to_vec());
-                Ok(())
-            })?;
-            indexes.insert(table, keys);
+        let mut state = Self::default();
+        // Ledger and answers say nothing of the rest.
+        for table in Table::ALL
+            .into_iter()
+            .filter(|table| !matches!(table, Table::Ledger | Table::Requests))
+        {
+            for_each(view, table, |key, value| state.put(table, key, value))?;
         }
-        let mut sessions = BTreeMap::new();
-        for_each(view, Table::Sessions, |key, value| {
-            if let Some(id) = decode_session(key) {
-                sessions.insert(id, decode_record(Table::Sessions, key, Kind::Session, value)?);
+        Ok(state)
+    }
+
+    /// Takes a pair of key and value, in place of an older one under this key.
+    fn put(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), Fault> {
+        let id = Id { table, key };
+        match table {
+            Table::Tasks => id.insert(&mut self.tasks, decode_task, Kind::Task, value)?,
+            Table::Status => id.insert(&mut self.statuses, decode_task, Kind::TaskStatus, value)?,
+            Table::Runs => id.insert(&mut self.runs, decode_run, Kind::Run, value)?,
+            Table::Spool => id.insert(&mut self.spool, decode_u64, Kind::SpoolOp, value)?,
+            Table::Sessions if decode_session(key).is_some() => {
+                id.insert(&mut self.sessions, decode_session, Kind::Session, value)?;
             }
-            Ok(())
-        })?;
-        let mut groups = BTreeMap::new();
-        let (from, to) = Key::groups();
-        for_each(view, Table::Groups, |key, value| {
-            if key >= &from[..] && key < &to[..] {
-                groups.insert(key.to_vec(), decode_record(Table::Groups, key, Kind::GroupRoom, value)?);
+            Table::Groups if is_within(key, Key::groups()) => {
+                let room = decode_record(table, key, Kind::GroupRoom, value)?;
+                self.groups.insert(key.to_vec(), room);
             }
-            Ok(())
-        })?;
-        let (mut calendars, mut calendar_counts) = (BTreeSet::new(), BTreeMap::new());
-        let (from, to) = Key::calendar_counts();
-        for_each(view, Table::Calendars, |key, value| {
-            if let Some((namespace, name)) = decode_calendar(key) {
-                let _: Calendar = decode_record(Table::Calendars, key, Kind::Calendar, value)?;
-                calendars.insert((namespace.to_owned(), name.to_owned()));
-            } else if key >= &from[..] && key < &to[..] {
-                let count = decode_record(Table::Calendars, key, Kind::CalendarCount, value)?;
-                calendar_counts.insert(key.to_vec(), count);
+            Table::Calendars => {
+                if let Some((namespace, name)) = decode_calendar(key) {
+                    let _: Calendar = decode_record(table, key, Kind::Calendar, value)?;
+                    self.calendars.insert((namespace.to_owned(), name.to_owned()));
+                } else if is_within(key, Key::calendar_counts()) {
+                    let count = decode_record(table, key, Kind::CalendarCount, value)?;
+                    self.calendar_counts.insert(key.to_vec(), count);
+                }
             }
-            Ok(())
-        })?;
-        let meta = Key::Meta.encode();
-        Ok(Self {
-            meta: match view.get(Table::Meta, &meta)? {
-                Some(value) => decode_record(Table::Meta, &meta, Kind::Meta, &value)?,
-                None => Meta::default(),
-            },
-            tasks: records(view, Table::Tasks, Kind::Task, decode_task)?,
-            statuses: records(view, Table::Status, Kind::TaskStatus, decode_task)?,
-            runs: records(view, Table::Runs, Kind::Run, decode_run)?,
-            spool: records(view, Table::Spool, Kind::SpoolOp, decode_u64)?,
-            sessions,
-            groups,
-            calendars,
-            calendar_counts,
-            indexes,
-        })
+            Table::Meta if key == Key::Meta.encode() => self.meta = decode_record(table, key, Kind::Meta, value)?,
+            _ => {}
+        }
+        if INDEXES.contains(&table) {
+            self.indexes.entry(table).or_default().insert(key.to_vec());
+        }
+        Ok(())
+    }
+
+    fn delete(&mut self, table: Table, key: &[u8]) -> Result<(), Fault> {
+        let id = Id { table, key };
+        match table {
+            Table::Tasks => id.remove(&mut self.tasks, decode_task)?,
+            Table::Status => id.remove(&mut self.statuses, decode_task)?,
+            Table::Runs => id.remove(&mut self.runs, decode_run)?,
+            Table::Spool => id.remove(&mut self.spool, decode_u64)?,
+            Table::Sessions if decode_session(key).is_some() => id.remove(&mut self.sessions, decode_session)?,
+            Table::Groups => drop(self.groups.remove(key)),
+            Table::Calendars => {
+                if let Some((namespace, name)) = decode_calendar(key) {
+                    self.calendars.remove(&(namespace.to_owned(), name.to_owned()));
+                }
+                self.calendar_counts.remove(key);
+            }
+            Table::Meta if key == Key::Meta.encode() => self.meta = Meta::default(),
+            _ => {}
+        }
+        if let Some(keys) = self.indexes.get_mut(&table) {
+            keys.remove(key);
+            if keys.is_empty() {
+                self.indexes.remove(&table);
+            }
+        }
+        Ok(())
     }
 
     fn index(&self, table: Table) -> &BTreeSet<Vec<u8>> {
@@ -478,19 +532,37 @@ impl State {
     }
 }
 
-fn records<K: Ord, T: serde::de::DeserializeOwned>(
-    view: &impl View,
+fn is_within(key: &[u8], (from, to): (Vec<u8>, Vec<u8>)) -> bool {
+    key >= &from[..] && key < &to[..]
+}
+
+/// Where a record is.
+struct Id<'a> {
     table: Table,
-    kind: Kind,
-    decode_key: fn(&[u8]) -> Option<K>,
-) -> Result<BTreeMap<K, T>, Fault> {
-    let mut all = BTreeMap::new();
-    for_each(view, table, |key, value| {
-        let id = decode_key(key).ok_or_else(|| Fault::Inconsistent(format!("a key of table {}", table.name())))?;
-        all.insert(id, decode_record(table, key, kind, value)?);
+    key: &'a [u8],
+}
+
+impl Id<'_> {
+    fn decode<K>(&self, decode: fn(&[u8]) -> Option<K>) -> Result<K, Fault> {
+        decode(self.key).ok_or_else(|| Fault::Inconsistent(format!("a key of table {}", self.table.name())))
+    }
+
+    fn insert<K: Ord, T: serde::de::DeserializeOwned>(
+        &self,
+        into: &mut BTreeMap<K, T>,
+        decode: fn(&[u8]) -> Option<K>,
+        kind: Kind,
+        value: &[u8],
+    ) -> Result<(), Fault> {
+        let record = decode_record(self.table, self.key, kind, value)?;
+        into.insert(self.decode(decode)?, record);
         Ok(())
-    })?;
-    Ok(all)
+    }
+
+    fn remove<K: Ord, T>(&self, from: &mut BTreeMap<K, T>, decode: fn(&[u8]) -> Option<K>) -> Result<(), Fault> {
+        from.remove(&self.decode(decode)?);
+        Ok(())
+    }
 }
 
 /// Reads a table page by page.

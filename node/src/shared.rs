@@ -11,9 +11,9 @@ use crate::state;
 use crate::waits::Waits;
 use crate::worker::executors::{MAIL_TIMEOUT_DEFAULT, MailOptions};
 use crate::zones::SystemZones;
-use sched_core::Fault;
 use sched_core::command::{Item, Reject, Reply};
 use sched_core::limits::REQUEST_TTL_MS;
+use sched_core::{Fault, Timestamp};
 use sched_raft::{Formation, ProposeError, Replica};
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,6 +42,13 @@ pub(crate) struct Shared {
     pub(crate) stopping: CancellationToken,
 }
 
+fn unconfirmed() -> Reject {
+    Reject::Overloaded {
+        what: "the clocks of a majority of nodes do not confirm the leader's".to_owned(),
+        retry_after_ms: 500,
+    }
+}
+
 impl Shared {
     /// Proposes commands of clients.
     ///
@@ -52,14 +59,21 @@ impl Shared {
         // Whether this node leads is not asked: a leader takes proposals a moment before its duties begin.
         let held = !*confirmed.borrow_and_update() && self.stands_still();
         if held && timeout(CONFIRM_PATIENCE, confirmed.wait_for(|yes| *yes)).await.is_err() {
-            let what = "the clocks of a majority of nodes do not confirm the leader's".to_owned();
-            let refused = Reject::Overloaded {
-                what,
-                retry_after_ms: 500,
-            };
-            return vec![Err(ProposeError::Reject(refused)); items.len()];
+            return vec![Err(ProposeError::Reject(unconfirmed())); items.len()];
         }
         self.replica.propose(items).await
+    }
+
+    /// Returns leader time for what is computed from it and stays, as a first run time: a majority's clocks confirm it.
+    ///
+    /// # Errors
+    /// They do not, within the patience of a call.
+    pub(crate) async fn leader_time(&self) -> Result<Timestamp, Reject> {
+        let mut confirmed = self.clock.confirmed();
+        match timeout(CONFIRM_PATIENCE, confirmed.wait_for(|yes| *yes)).await {
+            Ok(_) => Ok(self.clock.now()),
+            Err(_) => Err(unconfirmed()),
+        }
     }
 
     fn stands_still(&self) -> bool {

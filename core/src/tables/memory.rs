@@ -4,12 +4,16 @@ use super::{Change, Changes, Pair, Table, View};
 use crate::command::Fault;
 use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::sync::Arc;
 
 /// All tables in memory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MemTables {
-    tables: BTreeMap<Table, BTreeMap<Vec<u8>, Vec<u8>>>,
+    /// Shared with older copies until it is written: a copy costs what changes after it.
+    tables: BTreeMap<Table, Arc<Pairs>>,
 }
+
+type Pairs = BTreeMap<Vec<u8>, Vec<u8>>;
 
 impl MemTables {
     /// Returns empty tables.
@@ -22,19 +26,20 @@ impl MemTables {
         for change in changes {
             match change {
                 Change::Put { table, key, value } => {
-                    self.tables.entry(table).or_default().insert(key, value);
+                    self.pairs(table).insert(key, value);
                 }
                 Change::Delete { table, key } => {
-                    self.tables.entry(table).or_default().remove(&key);
+                    self.pairs(table).remove(&key);
                 }
                 Change::DeleteRange { table, from, to } => {
-                    self.tables
-                        .entry(table)
-                        .or_default()
-                        .retain(|key, _| *key < from || *key >= to);
+                    self.pairs(table).retain(|key, _| *key < from || *key >= to);
                 }
             }
         }
+    }
+
+    fn pairs(&mut self, table: Table) -> &mut Pairs {
+        Arc::make_mut(self.tables.entry(table).or_default())
     }
 
     /// Returns every pair of a table, in order.

@@ -14,6 +14,7 @@ mod workers;
 
 use rng::Rng;
 use sched_core::apply::{Position, apply_entry, read_record};
+use sched_core::check::Checker;
 use sched_core::codec::{Kind, decode, encode};
 use sched_core::command::{AssignItem, ClosedRange, DrainItem, FireItem, MissedRange, Resolution};
 use sched_core::config::{Config, Setting};
@@ -449,14 +450,17 @@ impl World {
     }
 }
 
-fn step(tables: &mut MemTables, entries: &[(Position, Entry)]) -> Vec<sched_core::Outcome> {
+fn step(tables: &mut MemTables, checker: &mut Checker, entries: &[(Position, Entry)]) -> Vec<sched_core::Outcome> {
     let mut staged = Staged::new(&*tables);
     let mut outcomes = Vec::new();
     for (position, entry) in entries {
         outcomes.extend(apply_entry(&mut staged, *position, entry).expect("no fault in memory"));
     }
     let changes = staged.into_changes();
-    tables.write(changes);
+    for change in changes {
+        checker.take(tables, &change).expect("readable");
+        tables.write(vec![change]);
+    }
     outcomes
 }
 
@@ -469,7 +473,8 @@ fn run_seed(seed: u64, steps: u64) {
         tables: MemTables::new(),
         requests: Vec::new(),
     };
-    let mut batching = MemTables::new();
+    let mut checker = Checker::default();
+    let (mut batching, mut batching_checker) = (MemTables::new(), Checker::default());
     let mut batch = Vec::new();
     for _ in 0..steps {
         world.now += world.rng.below(400) as i64;
@@ -489,7 +494,7 @@ fn run_seed(seed: u64, steps: u64) {
             term,
         };
         let before = world.tables.clone();
-        let outcomes = step(&mut world.tables, &[(position, entry.clone())]);
+        let outcomes = step(&mut world.tables, &mut checker, &[(position, entry.clone())]);
         if outcomes.iter().all(|outcome| outcome.reply.is_err()) {
             assert_eq!(
                 without_time(&before),
@@ -502,7 +507,7 @@ fn run_seed(seed: u64, steps: u64) {
                 world.sessions.push(*id);
             }
         }
-        let findings = sched_core::check::check(&world.tables).expect("readable");
+        let findings = checker.findings();
         assert!(
             findings.is_empty(),
             "seed {seed}, step {}: {entry:#?}\n{findings:#?}",
@@ -510,10 +515,15 @@ fn run_seed(seed: u64, steps: u64) {
         );
         batch.push((position, entry));
         if world.rng.one_in(7) {
-            step(&mut batching, &std::mem::take(&mut batch));
+            step(&mut batching, &mut batching_checker, &std::mem::take(&mut batch));
             assert!(
                 batching == world.tables,
                 "seed {seed}, step {}: replicas differ",
+                world.index
+            );
+            assert!(
+                checker == batching_checker && checker == Checker::read(&world.tables).expect("readable"),
+                "seed {seed}, step {}: a checker that follows the changes has another state than the tables",
                 world.index
             );
         }

@@ -244,7 +244,8 @@ pub(super) async fn computed<T>(
             Ok(seen) => seen,
             Err(reply) => return on_wire(&reply),
         };
-        let (compute, zones, now) = (compute.clone(), shared.zones.clone(), shared.clock.now());
+        let now = wire(shared.leader_time().await)?;
+        let (compute, zones) = (compute.clone(), shared.zones.clone());
         let command = wire(aside(move || compute(&zones, seen, now)).await?)?;
         match propose(shared, Some(key.clone()), command).await {
             Err(ProposeError::Reject(Reject::Conflict { .. })) if !pinned => {}

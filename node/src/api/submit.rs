@@ -108,7 +108,14 @@ async fn batch(shared: &Shared, requests: Vec<SubmitRequest>) -> Vec<Result<Subm
     if let Err(full) = room::check(shared) {
         return vec![Err(convert::reject(&full)); count];
     }
-    let now = shared.clock.now();
+    let now = if requests.iter().any(depends_on_time) {
+        match shared.leader_time().await {
+            Ok(now) => now,
+            Err(reject) => return vec![Err(convert::reject(&reject)); count],
+        }
+    } else {
+        shared.clock.now()
+    };
     let defaults = policy_defaults(shared);
     let prepared = if requests.iter().any(is_expensive) {
         let (zones, view) = (shared.zones.clone(), shared.replica.view());
@@ -178,6 +185,15 @@ fn calendars_of(spec: &TaskSpec, view: &impl View, zones: &SystemZones, compiled
     compiled
         .of(view, zones, &spec.namespace, &spec.bounds.calendars)
         .or_stop()
+}
+
+/// Whether a clock that is wrong would give the task another first run time, or refuse it.
+fn depends_on_time(request: &SubmitRequest) -> bool {
+    let schedule = request.task.as_ref().and_then(|task| task.schedule.as_ref());
+    !matches!(
+        schedule.and_then(|schedule| schedule.form.as_ref()),
+        None | Some(Form::Now(_) | Form::Manual(_))
+    )
 }
 
 /// Rules and calendars are compiled and searched off the threads that serve; the other forms are arithmetic.

@@ -81,8 +81,8 @@ pub(crate) struct Net {
 #[derive(Default)]
 struct Inner {
     served: BTreeMap<String, (Port, Handler)>,
-    /// From whom to whom nothing goes.
-    cut: BTreeSet<(String, String)>,
+    /// From whom to whom nothing goes, by what cut it: each heals by itself.
+    cut: BTreeMap<String, BTreeSet<(String, String)>>,
     weather: Weather,
 }
 
@@ -101,7 +101,12 @@ impl Net {
     }
 
     pub(crate) fn is_cut(&self, from: &str, to: &str) -> bool {
-        self.inner().cut.contains(&(from.to_owned(), to.to_owned()))
+        let inner = self.inner();
+        // Most of the time nothing is cut.
+        !inner.cut.is_empty() && {
+            let way = (from.to_owned(), to.to_owned());
+            inner.cut.values().any(|cut| cut.contains(&way))
+        }
     }
 
     /// Waits until a way is open; false: it stayed cut for too long.
@@ -124,9 +129,19 @@ impl World {
         self.net.inner().weather = weather;
     }
 
-    /// Sets which ways are cut, from whom to whom.
-    pub fn set_cut(&self, cut: BTreeSet<(String, String)>) {
-        self.net.inner().cut = cut;
+    /// Sets which ways are cut by `what`, from whom to whom; none heals it.
+    pub fn set_cut(&self, what: &str, cut: BTreeSet<(String, String)>) {
+        if cut.is_empty() {
+            self.net.inner().cut.remove(what);
+        } else {
+            self.net.inner().cut.insert(what.to_owned(), cut);
+        }
+        self.net.changed.send_modify(|n| *n += 1);
+    }
+
+    /// Heals everything that is cut.
+    pub fn heal_cuts(&self) {
+        self.net.inner().cut.clear();
         self.net.changed.send_modify(|n| *n += 1);
     }
 

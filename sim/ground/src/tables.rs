@@ -6,6 +6,7 @@ use crate::error::{REBUILD, Result, StorageError};
 use crate::record::{Applied, LogPosition};
 use crate::world::world;
 use sched_core::Fault;
+use sched_core::check::Checker;
 use sched_core::tables::{Change, Changes, MemTables, Pair, Table, View};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -54,8 +55,9 @@ impl Image {
         Ok(())
     }
 
-    pub(crate) fn write(&mut self, changes: Changes) -> std::result::Result<(), Fault> {
+    fn write(&mut self, changes: Changes, checker: &mut Checker) -> std::result::Result<(), Fault> {
         for change in changes {
+            checker.take(&self.tables, &change)?;
             match &change {
                 Change::Put { table, key, value } => {
                     self.take(*table, key)?;
@@ -119,7 +121,7 @@ impl Image {
                 value,
             });
         }
-        image.write(changes)?;
+        image.write(changes, &mut Checker::default())?;
         Ok(image)
     }
 }
@@ -134,7 +136,20 @@ struct Inner {
     disk: Arc<Disk>,
     life: u64,
     path: PathBuf,
-    now: Mutex<Arc<Image>>,
+    now: Mutex<Now>,
+}
+
+struct Now {
+    image: Arc<Image>,
+    /// Follows the tables change by change.
+    checker: Checker,
+}
+
+impl Now {
+    fn of(image: Arc<Image>) -> std::result::Result<Self, Fault> {
+        let checker = Checker::read(image.tables())?;
+        Ok(Self { image, checker })
+    }
 }
 
 impl StateStore {
@@ -154,17 +169,18 @@ impl StateStore {
             image = Arc::new(decoded.map_err(|e| StorageError::damaged(&path, e.to_string(), REBUILD))?);
             disk.kept().tables = image.clone();
         }
+        let now = Now::of(image).map_err(|e| StorageError::damaged(&path, e.to_string(), REBUILD))?;
         Ok(Self {
             inner: Arc::new(Inner {
                 disk: disk.clone(),
                 life,
                 path,
-                now: Mutex::new(image),
+                now: Mutex::new(now),
             }),
         })
     }
 
-    fn now(&self) -> MutexGuard<'_, Arc<Image>> {
+    fn now(&self) -> MutexGuard<'_, Now> {
         self.inner.now.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -186,13 +202,14 @@ impl StateStore {
         world.changes(applied.index().unwrap_or(0), &changes);
         let image = {
             let mut now = self.now();
-            let image = Arc::make_mut(&mut now);
-            let written = image.write(changes);
+            let Now { image, checker } = &mut *now;
+            let tables = Arc::make_mut(image);
+            let written = tables.write(changes, checker);
             written.map_err(|e| StorageError::damaged(&self.inner.path, e.to_string(), REBUILD))?;
-            image.applied.clone_from(applied);
-            now.clone()
+            tables.applied.clone_from(applied);
+            world.applied(self.inner.disk.node, image, checker);
+            image.clone()
         };
-        world.applied(self.inner.disk.node, applied.index().unwrap_or(0), &image);
         if world.draw(|chance| chance.permille(FLUSHED_PERMILLE)) {
             self.inner.disk.kept().tables = image;
         }
@@ -204,12 +221,12 @@ impl StateStore {
     /// # Errors
     /// None.
     pub fn applied(&self) -> Result<Applied> {
-        Ok(self.now().applied.clone())
+        Ok(self.now().image.applied.clone())
     }
 
     /// Returns the tables at this moment.
     pub fn view(&self) -> StateView {
-        StateView(self.now().clone())
+        StateView(self.now().image.clone())
     }
 
     /// Returns the tables as they are.
@@ -218,16 +235,17 @@ impl StateStore {
     }
 
     pub(crate) fn image(&self) -> Arc<Image> {
-        self.now().clone()
+        self.now().image.clone()
     }
 
     /// Replaces the tables, durably.
     pub(crate) fn replace(&self, image: Image) -> Result<()> {
         self.alive()?;
-        let image = Arc::new(image);
-        world().applied(self.inner.disk.node, image.applied.index().unwrap_or(0), &image);
-        self.inner.disk.kept().tables = image.clone();
-        *self.now() = image;
+        let now = Now::of(Arc::new(image));
+        let now = now.map_err(|e| StorageError::damaged(&self.inner.path, e.to_string(), REBUILD))?;
+        world().applied(self.inner.disk.node, &now.image, &now.checker);
+        self.inner.disk.kept().tables = now.image.clone();
+        *self.now() = now;
         Ok(())
     }
 }
@@ -272,14 +290,14 @@ impl View for StateView {
 
 impl View for LatestView {
     fn get(&self, table: Table, key: &[u8]) -> Read<Option<Vec<u8>>> {
-        self.0.now().tables.get(table, key)
+        self.0.now().image.tables.get(table, key)
     }
 
     fn scan(&self, table: Table, from: &[u8], to: &[u8], limit: usize) -> Read<Vec<Pair>> {
-        self.0.now().tables.scan(table, from, to, limit)
+        self.0.now().image.tables.scan(table, from, to, limit)
     }
 
     fn scan_back(&self, table: Table, from: &[u8], to: &[u8], limit: usize) -> Read<Vec<Pair>> {
-        self.0.now().tables.scan_back(table, from, to, limit)
+        self.0.now().image.tables.scan_back(table, from, to, limit)
     }
 }

@@ -11,6 +11,7 @@ use crate::waits::Waits;
 use crate::zones::SystemZones;
 use http::{Request, Response};
 use http_body_util::BodyExt;
+use sched_core::NodeId;
 use sched_raft::{Formation, Options, Replica};
 use sim_ground::{DataDir, Disk, Mutant, Port, World, register, world};
 use std::convert::Infallible;
@@ -40,6 +41,9 @@ pub struct Setup {
     /// Entries kept behind a snapshot.
     pub log_keep_entries: u64,
 }
+
+/// Something under way. The type hides what is behind it: consensus is compiled in this crate, and not again with every test.
+pub type Work<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// A node.
 pub struct Host {
@@ -102,7 +106,31 @@ impl Host {
     }
 
     /// Begins a life, as `Node::start` does.
-    pub async fn start(self: &Arc<Self>) {
+    pub fn start(self: &Arc<Self>) -> Work<()> {
+        let this = self.clone();
+        Box::pin(async move { this.begin().await })
+    }
+
+    /// Hands leadership over.
+    pub fn hand_over(&self, wait: Duration) -> Option<Work<()>> {
+        let replica = self.replica()?;
+        // Whoever leads then.
+        Some(Box::pin(async move { drop(replica.hand_over(wait).await) }))
+    }
+
+    /// Takes a snapshot.
+    pub fn snapshot(&self) -> Option<Work<()>> {
+        let replica = self.replica()?;
+        Some(Box::pin(async move { drop(replica.snapshot_now().await) }))
+    }
+
+    /// Makes these nodes the voters; true when that was confirmed.
+    pub fn change_voters(&self, voters: Vec<NodeId>) -> Option<Work<bool>> {
+        let replica = self.replica()?;
+        Some(Box::pin(async move { replica.change_voters(voters).await.is_ok() }))
+    }
+
+    async fn begin(self: &Arc<Self>) {
         if self.is_up() {
             return;
         }
@@ -145,7 +173,7 @@ impl Host {
             port.life.clone(),
         ));
         let routes = api::grpc(&shared);
-        register(&port, &client_address(self.id), Front { routes, world });
+        register(&port, &client_address(self.id), Front { routes });
         *self.live() = Some(Live {
             port,
             shared,
@@ -235,7 +263,6 @@ fn config(id: u64) -> Config {
 #[derive(Clone)]
 struct Front {
     routes: Routes,
-    world: Arc<World>,
 }
 
 impl Service<Request<Body>> for Front {
@@ -248,7 +275,8 @@ impl Service<Request<Body>> for Front {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let premature = self.world.is(Mutant::AckBeforeCommit) && request.uri().path().ends_with("/Submit");
+        // Not kept: the world keeps this service, and neither would ever be freed.
+        let premature = world().is(Mutant::AckBeforeCommit) && request.uri().path().ends_with("/Submit");
         let answer = self.routes.call(request);
         Box::pin(async move {
             if !premature {

@@ -1,13 +1,14 @@
 //! Simulated clients: they submit, trigger, pause, dequeue, shut down and start, and repeat every call under its key until it is answered.
 
+use crate::faults::Temper;
 use sched_core::ids::{RunId, TaskId};
 use sched_proto::convert;
 use sched_proto::v1::scheduler_client::SchedulerClient;
 use sched_proto::v1::{
-    Action, AtSchedule, ClearSpoolRequest, ClientKey, DequeueRequest, EverySchedule, Failure, FailureKind,
+    Action, AtSchedule, ClearSpoolRequest, ClientKey, DequeueRequest, EverySchedule, Failure, FailureKind, InSchedule,
     ManualSchedule, Missed, MissedAll, NowSchedule, Overlap, PauseRequest, Policy, RequestKey, ResumeRequest,
-    SampleAction, Schedule, ShutdownRequest, StartRequest, SubmitReply, SubmitRequest, TaskRef, TaskSpec, TaskState,
-    Tries, TriggerRequest, action::Kind, missed, request_key, schedule::Form, task_ref,
+    SampleAction, Schedule, ShutdownRequest, StartRequest, SubmitRequest, TaskRef, TaskSpec, TaskState, Tries,
+    TriggerRequest, action::Kind, missed, request_key, schedule::Form, task_ref,
 };
 use sim_ground::{Chance, Channel, Port, World, world};
 use sim_node::host::client_address;
@@ -34,6 +35,11 @@ pub(crate) struct Told {
     /// Nothing when the answer had none.
     pub(crate) id: Option<TaskId>,
     pub(crate) spooled: bool,
+    /// When it was first asked for, and when that was answered: true time, in milliseconds.
+    pub(crate) asked_ms: i64,
+    pub(crate) answered_ms: i64,
+    /// In milliseconds; only for tasks that are due after a delay.
+    pub(crate) in_ms: Option<u64>,
     /// In milliseconds; only for tasks that recur.
     pub(crate) every_ms: Option<u64>,
     /// It was never paused or moved: its occurrences are without a gap.
@@ -69,6 +75,7 @@ pub(crate) struct Client {
     name: String,
     port: Port,
     nodes: u64,
+    temper: Temper,
     chance: Chance,
     world: Arc<World>,
     answers: Arc<Answers>,
@@ -96,12 +103,13 @@ fn task_of(id: TaskId) -> Option<TaskRef> {
 }
 
 impl Client {
-    pub(crate) fn start(number: u64, nodes: u64, answers: &Arc<Answers>) {
+    pub(crate) fn start(number: u64, nodes: u64, temper: Temper, answers: &Arc<Answers>) {
         let world = world();
         let client = Self {
             name: format!("c{number}"),
             port: Port::new(&format!("c{number}")),
             nodes,
+            temper,
             chance: world.split(),
             world,
             answers: answers.clone(),
@@ -220,7 +228,7 @@ impl Client {
         self.submitted += 1;
         let mark = format!("{}-{}", self.name, self.submitted);
         let mut duration_ms = self.chance.range(50, 1_500);
-        if self.chance.permille(200) {
+        if self.chance.permille(self.temper.long_permille()) {
             duration_ms = self.chance.range(3_000, 14_000);
         }
         let mut policy = self.policy();
@@ -232,8 +240,11 @@ impl Client {
         let periodic = self.periodic();
         let form = wanted.unwrap_or_else(|| match self.chance.below(10) {
             0..4 => Form::Now(NowSchedule {}),
-            4..6 => Form::At(AtSchedule {
+            4 => Form::At(AtSchedule {
                 at_unix_ms: self.world.now_ms() + i64::try_from(self.chance.range(1_000, 9_000)).unwrap_or(0),
+            }),
+            5 => Form::In(InSchedule {
+                delay_ms: self.chance.range(1_000, 9_000),
             }),
             6..8 => Form::Manual(ManualSchedule {}),
             _ if periodic < PERIODIC_MAX => Form::Every(EverySchedule {
@@ -242,9 +253,10 @@ impl Client {
             }),
             _ => Form::Now(NowSchedule {}),
         });
-        let every_ms = match &form {
-            Form::Every(every) => Some(every.every_ms),
-            _ => None,
+        let (in_ms, every_ms) = match &form {
+            Form::In(form) => (Some(form.delay_ms), None),
+            Form::Every(every) => (None, Some(every.every_ms)),
+            _ => (None, None),
         };
         if every_ms.is_some() {
             duration_ms = duration_ms.min(1_500);
@@ -266,7 +278,7 @@ impl Client {
             }),
             late_ok: true,
         };
-        let sent = request.clone();
+        let (sent, asked_ms) = (request.clone(), self.world.now_ms());
         let answer = self
             .call("submit", move |mut client| {
                 let request = sent.clone();
@@ -274,7 +286,22 @@ impl Client {
             })
             .await;
         match answer {
-            Ok(reply) => self.accepted(mark, every_ms, manual, &reply),
+            Ok(reply) => {
+                self.world.note(format!("{mark}: accepted as {}", reply.id));
+                self.accepted(Told {
+                    id: (reply.id > 0).then_some(TaskId(reply.id)),
+                    spooled: reply.state() == TaskState::Spooled,
+                    mark,
+                    asked_ms,
+                    answered_ms: self.world.now_ms(),
+                    in_ms,
+                    every_ms,
+                    untouched: true,
+                    manual,
+                    dequeued: None,
+                    triggered: Vec::new(),
+                });
+            }
             Err(failure) if failure.kind() == FailureKind::NameTaken => {
                 self.world
                     .finding(format!("{mark}: its own name is taken: {}", failure.message));
@@ -283,20 +310,9 @@ impl Client {
         }
     }
 
-    fn accepted(&mut self, mark: String, every_ms: Option<u64>, manual: bool, reply: &SubmitReply) {
-        self.world.note(format!("{mark}: accepted as {}", reply.id));
-        let told = Told {
-            mark: mark.clone(),
-            id: (reply.id > 0).then_some(TaskId(reply.id)),
-            spooled: reply.state() == TaskState::Spooled,
-            every_ms,
-            untouched: true,
-            manual,
-            dequeued: None,
-            triggered: Vec::new(),
-        };
-        self.mine.push(mark.clone());
-        self.answers.told().insert(mark, told);
+    fn accepted(&mut self, told: Told) {
+        self.mine.push(told.mark.clone());
+        self.answers.told().insert(told.mark.clone(), told);
     }
 
     /// Picks one of this client's tasks.

@@ -9,8 +9,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
-/// Wall clocks jump by so much, in milliseconds: what the protocol calls agreement. See "Not simulated" in `docs/proof.md` for more.
+/// Wall clocks jump by so much, in milliseconds: what the protocol calls agreement.
 const JUMPS_MS: [i64; 4] = [450, -450, 200, -100];
+/// The wall clock of one node may jump by so much: its word is never a majority's.
+const FAR_JUMPS_MS: [i64; 4] = [3_600_000, -3_600_000, 300_000, -300_000];
 
 type Cut = BTreeSet<(String, String)>;
 
@@ -52,9 +54,48 @@ impl Seat {
     }
 }
 
+/// What a seed makes trouble for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Temper {
+    /// Everything.
+    Mixed,
+    /// Workers above all: runs are long, and a leader mostly lives to see a worker's lease end, with what comes of it.
+    Workers,
+}
+
+impl Temper {
+    /// Draws one.
+    pub(crate) fn draw(chance: &mut Chance) -> Self {
+        if chance.permille(250) {
+            Self::Workers
+        } else {
+            Self::Mixed
+        }
+    }
+
+    /// Of a thousand tasks, so many run for long.
+    pub(crate) fn long_permille(self) -> u64 {
+        match self {
+            Self::Mixed => 200,
+            Self::Workers => 700,
+        }
+    }
+
+    /// How many runs a worker takes at once: what has lost its worker finds room on another one.
+    pub(crate) fn slots(self) -> u32 {
+        match self {
+            Self::Mixed => 8,
+            Self::Workers => 40,
+        }
+    }
+}
+
 /// Who can be hit.
 #[derive(Clone)]
 pub(crate) struct Targets {
+    pub(crate) temper: Temper,
+    /// The node whose wall clock may be far off; nothing in most seeds.
+    pub(crate) far: u64,
     pub(crate) world: Arc<World>,
     pub(crate) hosts: Vec<Arc<Host>>,
     pub(crate) seats: Vec<Arc<Seat>>,
@@ -78,7 +119,8 @@ impl Targets {
     pub(crate) async fn trouble(self, end: Instant, mut chance: Chance) {
         // Each seed has its own temper: some are quiet enough for rare orders of events.
         let pace = chance.range(400, 4_000);
-        while Instant::now() < end {
+        // One that has failed needs no more.
+        while Instant::now() < end && self.world.is_sound() {
             let pause = chance.range(pace / 4, pace);
             sleep(Duration::from_millis(pause)).await;
             self.strike(&mut chance);
@@ -86,6 +128,9 @@ impl Targets {
     }
 
     fn strike(&self, chance: &mut Chance) {
+        if self.temper == Temper::Workers && chance.permille(700) {
+            return self.worker(chance);
+        }
         match chance.below(100) {
             0..14 => self.crash_one(chance),
             14..19 => self.crash_all(chance),
@@ -198,12 +243,16 @@ impl Targets {
             }
         };
         self.world.note(format!("partition: {shape}, {hit}"));
-        self.world.set_cut(cut);
-        let (world, ms) = (self.world.clone(), chance.range(300, 14_000));
+        self.cut_for("partition", cut, chance.range(300, 14_000));
+    }
+
+    fn cut_for(&self, what: &str, cut: Cut, ms: u64) {
+        self.world.set_cut(what, cut);
+        let (world, what) = (self.world.clone(), what.to_owned());
         tokio::spawn(async move {
             sleep(Duration::from_millis(ms)).await;
-            world.note("partition heals");
-            world.set_cut(Cut::new());
+            world.note(format!("{what} heals"));
+            world.set_cut(&what, Cut::new());
         });
     }
 
@@ -223,14 +272,18 @@ impl Targets {
     }
 
     fn jump(&self, chance: &mut Chance) {
-        let (Some(host), Some(ms)) = (self.host(chance), chance.pick(&JUMPS_MS).copied()) else {
+        let far = self.hosts.iter().find(|host| host.id == self.far);
+        let host = far.filter(|_| chance.permille(500)).cloned();
+        let Some(host) = host.or_else(|| self.host(chance)) else {
             return;
         };
+        let jumps = if host.id == self.far { FAR_JUMPS_MS } else { JUMPS_MS };
+        let ms = chance.pick(&jumps).copied().unwrap_or(0);
         self.world.note(format!("{}: its clock jumps by {ms} ms", host.name));
-        // One clock at a time: the majority's is what leader time is measured by.
-        self.hosts
-            .iter()
-            .for_each(|host| self.world.set_wall_offset(&host.name, 0));
+        // One clock at a time, and the one that is far off: the majority's is what leader time is measured by.
+        for other in self.hosts.iter().filter(|other| other.id != self.far) {
+            self.world.set_wall_offset(&other.name, 0);
+        }
         self.world.set_wall_offset(&host.name, ms);
     }
 
@@ -261,8 +314,15 @@ impl Targets {
         let Some(seat) = chance.pick(&self.seats).cloned() else {
             return;
         };
-        let (what, ms) = (chance.below(3), chance.range(200, 13_000));
+        // Half of them for longer than it may keep its processes without contact.
+        let from = [200, 7_000][usize::try_from(chance.below(2)).unwrap_or(0)];
+        let (what, ms) = (chance.below(4), chance.range(from, 14_000));
         let name = seat.actor.name();
+        if what == 3 {
+            self.world.note(format!("{name}: is cut off for {ms} ms"));
+            let both = |node: String| [(node.clone(), name.to_owned()), (name.to_owned(), node)];
+            return self.cut_for(name, self.names().into_iter().flat_map(both).collect(), ms);
+        }
         match what {
             0 => {
                 self.world.note(format!("{name}: freezes for {ms} ms"));
@@ -288,20 +348,16 @@ impl Targets {
 
     fn hand_over(&self, chance: &mut Chance) {
         let wait = Duration::from_millis(chance.range(200, 2_000));
-        if let Some(replica) = self
-            .hosts
-            .iter()
-            .find(|host| host.leads())
-            .and_then(|host| host.replica())
-        {
+        let leader = self.hosts.iter().find(|host| host.leads());
+        if let Some(work) = leader.and_then(|host| host.hand_over(wait)) {
             self.world.note("the leadership is handed over");
-            tokio::spawn(async move { drop(replica.hand_over(wait).await) });
+            tokio::spawn(work);
         }
     }
 
     fn snapshot(&self, chance: &mut Chance) {
-        if let Some(replica) = self.host(chance).and_then(|host| host.replica()) {
-            tokio::spawn(async move { drop(replica.snapshot_now().await) });
+        if let Some(work) = self.host(chance).and_then(|host| host.snapshot()) {
+            tokio::spawn(work);
         }
     }
 
@@ -321,20 +377,17 @@ impl Targets {
 
     /// Makes these the voters, if some node leads and a quorum agrees; true when that was confirmed.
     async fn vote(&self, voters: &[NodeId]) -> bool {
-        let leader = self
-            .hosts
-            .iter()
-            .find(|host| host.leads())
-            .and_then(|host| host.replica());
-        let Some(leader) = leader else { return false };
-        let change = leader.change_voters(voters.to_vec());
-        matches!(tokio::time::timeout(Duration::from_secs(5), change).await, Ok(Ok(())))
+        let leader = self.hosts.iter().find(|host| host.leads());
+        let Some(change) = leader.and_then(|host| host.change_voters(voters.to_vec())) else {
+            return false;
+        };
+        matches!(tokio::time::timeout(Duration::from_secs(5), change).await, Ok(true))
     }
 
     /// Ends all trouble.
     pub(crate) async fn heal(&self) {
         self.world.note("all faults end");
-        self.world.set_cut(Cut::new());
+        self.world.heal_cuts();
         self.world.set_weather(Weather::default());
         for host in &self.hosts {
             self.world.set_wall_offset(&host.name, 0);

@@ -20,9 +20,9 @@ use sim_ground::Mutant;
 use std::time::Instant;
 
 /// Seeds of every run of the tests.
-const SEEDS: u64 = 32;
+const SEEDS: u64 = 500;
 /// Seeds within which a mutant must be caught.
-const MUTANT_SEEDS: usize = 60;
+const MUTANT_SEEDS: usize = 40;
 
 fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
@@ -94,15 +94,28 @@ fn a_seed_replays_to_the_same_trace() {
     }
 }
 
-/// A lease that is not awaited needs a long run and a second worker with room at the moment it ends: more seeds than the tests have time for.
-/// `SIM_MUTANT=LeaseNotAwaited` looks for it.
+/// A seed that has caught each mutant, and is tried first. When the simulation changes it is one like any other, and costs a second.
+const CAUGHT_BY: [(Mutant, u64); 10] = [
+    (Mutant::FsyncSkipped, 3_203_108_257),
+    (Mutant::AckBeforeCommit, 2_433_363_436),
+    (Mutant::TokenIgnored, 3_768_183_916),
+    (Mutant::JournalNotRead, 3_203_108_257),
+    (Mutant::CursorNotMoved, 2_433_363_436),
+    (Mutant::VoteNotSaved, 4_170_425_070),
+    (Mutant::SnapshotNewer, 1),
+    (Mutant::LeaseNotAwaited, 3_203_108_257),
+    (Mutant::DedupDropped, 2_433_363_436),
+    (Mutant::DrainOutOfOrder, 1),
+];
+
 #[test]
 fn mutants_are_caught() {
-    for mutant in Mutant::ALL
-        .into_iter()
-        .filter(|mutant| *mutant != Mutant::LeaseNotAwaited)
-    {
-        let outcomes = run::seeds(derived(1).take(MUTANT_SEEDS), Some(mutant), 1);
+    for mutant in Mutant::ALL {
+        let known = CAUGHT_BY
+            .iter()
+            .filter(|(caught, _)| *caught == mutant)
+            .map(|(_, seed)| *seed);
+        let outcomes = run::seeds(known.chain(derived(1)).take(MUTANT_SEEDS), Some(mutant), 1);
         let caught = outcomes.iter().find(|outcome| !outcome.findings.is_empty());
         let Some(caught) = caught else {
             panic!("{mutant:?} is not caught by {MUTANT_SEEDS} seeds");
@@ -113,5 +126,8 @@ fn mutants_are_caught() {
             caught.seed,
             caught.findings[0]
         );
+        // It is the mutant that was caught, and not something else.
+        let sound = run::seed(caught.seed, None);
+        assert!(sound.findings.is_empty(), "seed {}: {:?}", caught.seed, sound.findings);
     }
 }

@@ -3,13 +3,16 @@
 use sched_core::codec::{self, Kind};
 use sched_core::ids::{RunId, Token};
 use sched_core::run::{AttemptEnd, Run};
-use sched_core::tables::{Change, Table};
+use sched_core::tables::{Change, Key, Meta, Table};
 use sim_ground::World;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Leader time may be so far ahead of a quorum's clocks, and a little for the way.
 const EARLY_MS_MAX: i64 = 600;
+
+/// Leader time is within half a second of a majority's clocks, which may be as far from true time.
+const AHEAD_MS_MAX: i64 = 1_000;
 
 /// Starts and ends of one seed.
 #[derive(Default)]
@@ -102,6 +105,19 @@ impl Recorder {
     /// Compares what the tables say of attempts with what really became of them.
     pub(crate) fn compare(&self, world: &World, changes: &[Change]) {
         for change in changes {
+            if let Change::Put {
+                table: Table::Meta,
+                value,
+                key,
+            } = change
+                && *key == Key::Meta.encode()
+                && let Ok(meta) = codec::decode::<Meta>(Kind::Meta, value)
+            {
+                let ahead = meta.now.as_millis() - world.now_ms();
+                if ahead > AHEAD_MS_MAX {
+                    world.finding(format!("the time of the state is {ahead} ms ahead of true time"));
+                }
+            }
             let Change::Put {
                 table: Table::Runs,
                 value,

@@ -19,6 +19,8 @@ use std::sync::atomic::Ordering;
 
 /// What is due may wait so long for the next step of the cluster.
 const STEP_MS: i64 = 2_500;
+/// Leader time is within half a second of a majority's clocks, which may be as far from true time.
+const CLOCK_MS: i64 = 1_000;
 /// After every key there is.
 const END: [u8; 33] = [0xff; 33];
 /// Records of a seed are far fewer.
@@ -168,8 +170,10 @@ fn judge_task(
     }
     for (_, value) in ledger(view, id)? {
         let line: LedgerLine = decode_record(Table::Ledger, &[], Kind::LedgerLine, &value)?;
+        // A trigger that was spooled finds the run before it still under way: that is an answer.
         if let LedgerFact::DrainFailed { reason } = line.fact
             && !cleared
+            && !(told.manual && reason.contains("overlap policy is skip"))
         {
             world.finding(format!("{mark}: an operation in the spool failed: {reason}"));
         }
@@ -180,7 +184,37 @@ fn judge_task(
     {
         occurrences(world, view, told, id, &status, every_ms)?;
     }
+    times(world, view, told, id, &status)?;
     one_shots(world, view, told, id, &status, recorder)
+}
+
+/// What is counted from a task's acceptance was counted by a clock that was right.
+fn times(world: &World, view: &impl View, told: &Told, id: TaskId, status: &TaskStatus) -> Result<(), Fault> {
+    let next = match status.next {
+        NextRun::At(at) => Some(at.as_millis()),
+        _ => None,
+    };
+    let runs = runs_of(view, id)?;
+    let first = runs.iter().map(|run| run.scheduled_at.as_millis()).min().or(next);
+    let Some(first) = first.filter(|_| told.untouched && !told.spooled && !told.manual) else {
+        return Ok(());
+    };
+    let length = |ms: Option<u64>| i64::try_from(ms.unwrap_or(0)).unwrap_or(i64::MAX);
+    let earliest = match (told.in_ms, told.every_ms) {
+        (Some(_), _) => told.asked_ms + length(told.in_ms),
+        (_, Some(_)) => told.asked_ms,
+        _ => return Ok(()),
+    };
+    let latest = told.answered_ms + length(told.in_ms) + length(told.every_ms);
+    // Of many runs the oldest are not kept.
+    let whole = status.runs_created == runs.len() as u64;
+    if first < earliest - CLOCK_MS || (whole && first > latest + CLOCK_MS) {
+        world.finding(format!(
+            "{} ({id}) is due first at {first}, and not between {earliest} and {latest}",
+            told.mark
+        ));
+    }
+    Ok(())
 }
 
 fn ledger(view: &impl View, id: TaskId) -> Result<Vec<Pair>, Fault> {
