@@ -13,7 +13,7 @@ use crate::worker::executors::{MAIL_TIMEOUT_DEFAULT, MailOptions};
 use crate::zones::SystemZones;
 use sched_core::command::{Item, Reject, Reply};
 use sched_core::limits::REQUEST_TTL_MS;
-use sched_core::{Fault, Timestamp};
+use sched_core::{Fault, NodeId, Timestamp};
 use sched_proto::v1;
 use sched_raft::{Formation, ProposeError, Replica};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -114,10 +114,19 @@ impl Shared {
         }
     }
 
-    /// Returns where clients reach the leader, when that is another node.
+    /// Returns where clients reach the leader, when that is another node, and one that knows this node.
     pub(crate) fn leader_elsewhere(&self) -> Option<String> {
         let leader = self.replica.roles().borrow().leader.clone()?;
-        (leader.node != self.replica.node()).then_some(leader.client_address)
+        let elsewhere = leader.node != self.replica.node() && !self.is_refused_by(leader.node);
+        elsewhere.then_some(leader.client_address)
+    }
+
+    /// Whether a member refuses this node's messages. At the address of a leader that is only remembered, another cluster may be.
+    pub(crate) fn is_refused_by(&self, node: NodeId) -> bool {
+        let members = self.replica.members();
+        members
+            .iter()
+            .any(|member| member.node == node && member.refuses.is_some())
     }
 }
 

@@ -43,8 +43,9 @@ async fn ready(State(shared): State<Arc<Shared>>) -> Response {
         let text = format!("the cluster is forming\n{}\n", waiting.join("\n"));
         return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
     }
+    // A node that was restarted remembers its last leader.
     let leader = shared.replica.roles().borrow().leader.clone();
-    match leader {
+    match leader.filter(|leader| !shared.is_refused_by(leader.node)) {
         Some(leader) => format!("ready, node {} leads\n", leader.node).into_response(),
         None => {
             let refusals = shared.replica.members().into_iter().filter_map(|member| {

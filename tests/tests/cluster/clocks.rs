@@ -34,9 +34,9 @@ fn a_node_three_years_behind_moves_nobodys_time() {
 fn far_off(ahead_ms: i64, way: &str) {
     scenario(Plan::empty(), LIMIT, async |cluster| {
         let begun_ms = now_ms();
-        let id = formed(cluster, ahead_ms).await?.to_string();
+        let off = formed(cluster, ahead_ms).await?.to_string();
         led_by_another(cluster).await?;
-        reported(cluster, &id, way).await?;
+        reported(cluster, &off, way).await?;
         let recorder = Recorder::at(cluster.file("starts"))?;
         let canary = cluster.enqueue(&["--in", "365d", "--sample", "ok"]).await?;
         // Through each node, the one that is off among them, and run by that one.
@@ -69,7 +69,7 @@ fn far_off(ahead_ms: i64, way: &str) {
             .chain(late.iter().map(String::as_str))
             .collect();
         let asked = Instant::now();
-        cluster.enqueue(&line).await?;
+        let id = cluster.enqueue(&line).await?.to_string();
         settled(cluster, right).await?;
         ensure!(
             recorder.by_note().get("late").is_none(),
@@ -83,6 +83,7 @@ fn far_off(ahead_ms: i64, way: &str) {
             heard[0].heard - tokio::time::Instant::from_std(asked) >= Duration::from_secs(1),
             "{heard:?}"
         );
+        cluster.cli(&["wait", &id]).await?.done()?;
         for (note, starts) in recorder.by_note() {
             ensure!(starts.len() == 1, "{note} started {} times", starts.len());
         }
