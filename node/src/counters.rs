@@ -89,7 +89,7 @@ pub struct Counters {
     pub nacked: Counter,
     /// Reports refused: of attempts that were never given to whoever reported them.
     pub reports_refused: Counter,
-    /// Workers refused because another one of the same name is connected.
+    /// Workers refused: of another cluster, or named as another one that is connected.
     pub workers_refused: Counter,
     /// Workers' journals refused: restored or copied.
     pub journals_refused: Counter,
@@ -168,7 +168,7 @@ impl Counters {
             ),
             (
                 "sched_workers_refused_total",
-                "Workers refused because another one of the same name was connected.",
+                "Workers refused: of another cluster, or named as another one that is connected.",
                 &self.workers_refused,
             ),
             (

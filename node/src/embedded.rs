@@ -3,7 +3,7 @@
 use crate::clock;
 use crate::shared::Shared;
 use crate::worker::output::OutputLimits;
-use crate::worker::{GRACE_DEFAULT, Worker, WorkerClock, WorkerError, WorkerHandle, WorkerOptions};
+use crate::worker::{GRACE_DEFAULT, Worker, WorkerClock, WorkerError, WorkerHandle, WorkerOptions, WorkerStatus};
 use sched_raft::Role;
 use sched_storage::DataDir;
 use std::net::SocketAddr;
@@ -38,6 +38,7 @@ impl Embedded {
             mail: shared.mail_options(),
         })?;
         let leader = tokio::spawn(follow_leader(shared.clone(), tx));
+        tokio::spawn(follow_journal(shared.clone(), handle.status()));
         Ok(Self {
             handle: Arc::new(handle),
             leader,
@@ -72,6 +73,19 @@ async fn follow_leader(shared: Arc<Shared>, to: watch::Sender<Option<String>>) {
         if roles.changed().await.is_err() {
             return;
         }
+    }
+}
+
+/// Notes it when the journal cannot be written any more.
+async fn follow_journal(shared: Arc<Shared>, mut status: watch::Receiver<WorkerStatus>) {
+    let failed = status
+        .wait_for(|status| status.journal_failure.is_some() || status.gone)
+        .await;
+    if let Some(reason) = failed.ok().and_then(|status| status.journal_failure.clone()) {
+        let advice = "the worker takes no more runs: mend or replace the disk, and start the node again";
+        shared
+            .worker_fault
+            .set(format!("the worker's journal cannot be written: {reason}; {advice}"));
     }
 }
 

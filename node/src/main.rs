@@ -330,10 +330,10 @@ fn greet(node: &Node, dev: bool) {
     );
     println!(
         "  worker   {}",
-        if config.slots == 0 {
-            "none".to_owned()
-        } else {
-            format!("{} slots", config.slots)
+        match node.worker_fault() {
+            Some(fault) => format!("none: {fault}"),
+            None if config.slots == 0 => "none".to_owned(),
+            None => format!("{} slots", config.slots),
         }
     );
     println!("  zones    {}", node.zone_data());

@@ -8,8 +8,9 @@ use crate::counters::Counters;
 use crate::disk::{self, Disk};
 use crate::embedded::Embedded;
 use crate::leader::{self, Terms};
-use crate::shared::Shared;
+use crate::shared::{Shared, WorkerFault};
 use crate::waits::Waits;
+use crate::worker::journal::JournalError;
 use crate::worker::{WorkerError, supervisor};
 use crate::zones::SystemZones;
 use sched_core::NodeId;
@@ -157,6 +158,7 @@ impl Node {
             terms: Terms::default(),
             waits: Arc::new(Waits::default()),
             stopping: CancellationToken::new(),
+            worker_fault: WorkerFault::default(),
             config,
         });
         let (duties_stop, server_stop) = (CancellationToken::new(), CancellationToken::new());
@@ -177,7 +179,7 @@ impl Node {
         });
         let worker = match shared.config.slots {
             0 => None,
-            _ => Some(Embedded::start(&shared, &data, supervisor)?),
+            _ => worker(&shared, &data, supervisor)?,
         };
         Ok(Self {
             shared,
@@ -200,6 +202,11 @@ impl Node {
     /// Returns the configuration, with the ports the system chose.
     pub fn config(&self) -> &Config {
         &self.shared.config
+    }
+
+    /// Returns why this node's own worker takes no runs, when it does not.
+    pub fn worker_fault(&self) -> Option<String> {
+        self.shared.worker_fault.get()
     }
 
     /// Returns the version of the time-zone data in use.
@@ -248,6 +255,20 @@ impl Node {
             tracing::warn!("the data folder is not free: something still holds it");
         }
         tracing::info!(%node, "stopped");
+    }
+}
+
+/// Starts the worker. One that cannot read its journal stays away, and no more than it: the node has a vote and a copy of everything, and
+/// the others count on both.
+fn worker(shared: &Arc<Shared>, data: &DataDir, supervisor: PathBuf) -> Result<Option<Embedded>, WorkerError> {
+    match Embedded::start(shared, data, supervisor) {
+        Ok(worker) => Ok(Some(worker)),
+        Err(WorkerError::Journal(error @ (JournalError::Damaged { .. } | JournalError::Io { .. }))) => {
+            tracing::error!(%error, "this node's worker stays away; the node goes on without it");
+            shared.worker_fault.set(error.to_string());
+            Ok(None)
+        }
+        Err(error) => Err(error),
     }
 }
 

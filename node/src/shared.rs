@@ -13,9 +13,10 @@ use crate::worker::executors::{MAIL_TIMEOUT_DEFAULT, MailOptions};
 use crate::zones::SystemZones;
 use sched_core::command::{Item, Reject, Reply};
 use sched_core::limits::REQUEST_TTL_MS;
-use sched_core::{Fault, Timestamp};
+use sched_core::{Fault, NodeId, Timestamp};
+use sched_proto::v1;
 use sched_raft::{Formation, ProposeError, Replica};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -40,6 +41,24 @@ pub(crate) struct Shared {
     pub(crate) waits: Arc<Waits>,
     /// Cancelled when the node begins to stop: whoever waits here goes elsewhere.
     pub(crate) stopping: CancellationToken,
+    /// What is wrong with this node's own worker.
+    pub(crate) worker_fault: WorkerFault,
+}
+
+/// Why this node's own worker takes no runs, while it does not.
+#[derive(Debug, Default)]
+pub(crate) struct WorkerFault(Mutex<Option<String>>);
+
+impl WorkerFault {
+    /// Notes what is wrong and what to do. It stays so until the node is started again.
+    pub(crate) fn set(&self, reason: String) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
+    }
+
+    /// Returns what is wrong.
+    pub(crate) fn get(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 fn unconfirmed() -> Reject {
@@ -77,8 +96,14 @@ impl Shared {
     }
 
     fn stands_still(&self) -> bool {
-        let now = state::meta(&self.replica.view()).or_stop().now;
-        self.clock.now().millis_since(now) > REQUEST_TTL_MS
+        far_apart(self.clock.now(), state::meta(&self.replica.view()).or_stop().now)
+    }
+
+    /// Returns what is wrong with this node's own worker.
+    pub(crate) fn worker_fault(&self) -> Option<v1::WorkerFault> {
+        let worker = self.config.name.clone();
+        let reason = self.worker_fault.get()?;
+        Some(v1::WorkerFault { worker, reason })
     }
 
     /// Returns where clients reach the leader. This node names itself as it is configured now: the membership may still have an older
@@ -103,11 +128,27 @@ impl Shared {
         }
     }
 
-    /// Returns where clients reach the leader, when that is another node.
+    /// Returns where clients reach the leader, when that is another node, and one that knows this node.
     pub(crate) fn leader_elsewhere(&self) -> Option<String> {
         let leader = self.replica.roles().borrow().leader.clone()?;
-        (leader.node != self.replica.node()).then_some(leader.client_address)
+        let elsewhere = leader.node != self.replica.node() && !self.is_refused_by(leader.node);
+        elsewhere.then_some(leader.client_address)
     }
+
+    /// Whether a member refuses this node's messages. At the address of a leader that is only remembered, another cluster may be.
+    pub(crate) fn is_refused_by(&self, node: NodeId) -> bool {
+        let members = self.replica.members();
+        members
+            .iter()
+            .any(|member| member.node == node && member.refuses.is_some())
+    }
+}
+
+/// Whether leader time and the state's are too far apart for a call, either way: a leader whose clock is years behind would resolve
+/// "in 2 s" to a time that has long passed.
+fn far_apart(leader: Timestamp, state: Timestamp) -> bool {
+    let ahead_ms = leader.as_millis().saturating_sub(state.as_millis());
+    ahead_ms.saturating_abs() > REQUEST_TTL_MS
 }
 
 /// Returns the cluster's id in hexadecimal digits; nothing before it has formed.
@@ -141,5 +182,26 @@ impl<T> OrStop<T> for Result<T, Fault> {
             Ok(value) => value,
             Err(fault) => stop_on_fault(&fault),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_leader_whose_clock_is_far_off_either_way_answers_no_call_before_others_confirm_it() {
+        let state = Timestamp::from_millis(1_800_000_000_000);
+        for (ahead_ms, expected) in [
+            (0, false),
+            (REQUEST_TTL_MS, false),
+            (-REQUEST_TTL_MS, false),
+            (REQUEST_TTL_MS + 1, true),
+            (-REQUEST_TTL_MS - 1, true),
+            (-94_608_000_000, true),
+        ] {
+            assert_eq!(far_apart(state.plus_millis(ahead_ms), state), expected, "{ahead_ms}");
+        }
+        assert!(far_apart(Timestamp::MIN, Timestamp::MAX));
     }
 }

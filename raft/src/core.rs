@@ -5,6 +5,7 @@ use crate::formation::Agreement;
 use crate::log::Log;
 use crate::machine::Machine;
 use crate::net::peers::Peers;
+use crate::net::refusals::Hush;
 use crate::options::Options;
 use crate::proposer::Queue;
 use crate::reads::Reads;
@@ -41,6 +42,8 @@ pub(crate) struct Core {
     /// What the initial members have agreed on here, durably, while the cluster forms.
     pub(crate) agreed: Mutex<Option<Agreement>>,
     pub(crate) faults: FaultCell,
+    /// Whose messages were refused, and when that was said.
+    pub(crate) refused: Hush,
     pub(crate) stop: CancellationToken,
     pub(crate) tasks: TaskTracker,
 }

@@ -7,6 +7,7 @@ use crate::log::Log;
 use crate::machine::Machine;
 use crate::net::client::Factory;
 use crate::net::peers::Peers;
+use crate::net::refusals::Hush;
 use crate::net::service::Service;
 use crate::options::Options;
 use crate::proposer::{self, Lane, Queue};
@@ -340,6 +341,7 @@ async fn build(data: DataDir, group: Group, options: Options) -> Result<(Arc<Cor
         formation: watch::Sender::new(formation),
         agreed: Mutex::new(None),
         faults: faults.clone(),
+        refused: Hush::default(),
         stop: CancellationToken::new(),
         tasks: TaskTracker::new(),
     };
@@ -392,6 +394,7 @@ fn members(core: &Core) -> Vec<Member> {
             voter: voters.contains(node),
             reachable: if own { Some(true) } else { reachable },
             lag_entries: matched.map(|id| last.saturating_sub(id.map_or(0, |id| id.index() + 1))),
+            refuses: core.peers.refusals.of(*node),
         }
     };
     membership.nodes().map(member).collect()

@@ -40,6 +40,8 @@ pub struct Member {
     pub reachable: Option<bool>,
     /// Entries it is behind the leader's log; known on the leader only.
     pub lag_entries: Option<u64>,
+    /// Why it refuses this node's messages, as long as it does: one of the two was started with a folder that is not its own.
+    pub refuses: Option<String>,
 }
 
 /// How far the forming of the cluster has come.
@@ -107,6 +109,8 @@ pub struct Metrics {
     pub snapshots_installed: u64,
     /// Messages of peers that were refused.
     pub peer_refused: u64,
+    /// Messages of this node that peers refused.
+    pub refused_by_peers: u64,
     /// Synced writes of the log.
     pub log_syncs: u64,
     /// Nanoseconds spent in them.

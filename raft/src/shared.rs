@@ -48,6 +48,7 @@ pub(crate) struct Counters {
     pub(crate) snapshots_sent: Counter,
     pub(crate) snapshots_installed: Counter,
     pub(crate) peer_refused: Counter,
+    pub(crate) refused_by_peers: Counter,
 }
 
 impl Counters {
@@ -65,6 +66,7 @@ impl Counters {
         metrics.snapshots_sent = self.snapshots_sent.get();
         metrics.snapshots_installed = self.snapshots_installed.get();
         metrics.peer_refused = self.peer_refused.get();
+        metrics.refused_by_peers = self.refused_by_peers.get();
     }
 }
 

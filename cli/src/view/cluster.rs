@@ -5,6 +5,9 @@ use crate::table::Table;
 use sched_client::v1;
 use serde::Serialize;
 
+/// A clock that is further from leader time than this cannot confirm it.
+const CLOCK_MS_MAX: u64 = 500;
+
 /// How the cluster is.
 #[derive(Serialize, Debug)]
 pub(crate) struct StatusView {
@@ -29,6 +32,8 @@ pub(crate) struct StatusView {
     stale_reports: u64,
     /// Too few nodes have room on their disks.
     refuses_work: bool,
+    /// The clocks of no majority confirm leader time: nothing is started.
+    clocks_apart: bool,
     lateness: Vec<LatenessView>,
     workers: u32,
     slots: u32,
@@ -62,6 +67,9 @@ pub(crate) struct NodeView {
     reachable: bool,
     lag_entries: Option<u64>,
     disk_low: bool,
+    /// Why its own worker takes no runs.
+    worker_fault: Option<String>,
+    clock_ahead_ms: Option<i64>,
 }
 
 impl NodeView {
@@ -74,6 +82,8 @@ impl NodeView {
             reachable: node.reachable,
             lag_entries: node.lag_entries,
             disk_low: node.disk_low,
+            worker_fault: node.worker_fault.map(|fault| fault.reason),
+            clock_ahead_ms: node.clock_ahead_ms,
         }
     }
 }
@@ -98,6 +108,7 @@ impl StatusView {
             skipped: reply.skipped,
             stale_reports: reply.stale_reports,
             refuses_work: reply.refuses_work,
+            clocks_apart: reply.clocks_apart,
             lateness: reply
                 .lateness
                 .into_iter()
@@ -148,6 +159,8 @@ pub(crate) fn status(status: &StatusView) -> String {
         ("cluster", some(&status.cluster)),
         ("leader", Some(format!("{leader}, term {}", status.term))),
         ("ALARM", disk_alarm(status)),
+        ("ALARM", clock_alarm(status)),
+        ("ALARM", worker_alarm(status)),
         (
             "tasks",
             Some(format!("{} spooled, {} waiting", status.spooled, status.waiting)),
@@ -193,6 +206,51 @@ fn disk_alarm(status: &StatusView) -> Option<String> {
         "make room"
     };
     (status.refuses_work || !low.is_empty()).then(|| format!("{what}: low disk on node {}", low.join(", ")))
+}
+
+/// Says whose clocks are off, and what follows.
+fn clock_alarm(status: &StatusView) -> Option<String> {
+    let off = status.nodes.iter().filter_map(|node| {
+        let ms = node.clock_ahead_ms.filter(|ms| ms.unsigned_abs() > CLOCK_MS_MAX)?;
+        let way = if ms > 0 { "ahead" } else { "behind" };
+        Some(format!(
+            "the clock of node {} is {} {way}",
+            node.id,
+            span(ms.unsigned_abs())
+        ))
+    });
+    let nothing = "the clocks of no majority confirm leader time, nothing is started";
+    let parts: Vec<String> = status
+        .clocks_apart
+        .then(|| nothing.to_owned())
+        .into_iter()
+        .chain(off)
+        .collect();
+    (!parts.is_empty()).then(|| format!("set the clocks: {}", parts.join("; ")))
+}
+
+/// The largest unit that it is at least two of: nobody reads hours in milliseconds.
+fn span(ms: u64) -> String {
+    let units = [
+        (86_400_000, "days"),
+        (3_600_000, "hours"),
+        (60_000, "minutes"),
+        (1000, "s"),
+    ];
+    match units.into_iter().find(|(unit, _)| ms >= 2 * unit) {
+        Some((unit, name)) => format!("{} {name}", ms / unit),
+        None => format!("{ms} ms"),
+    }
+}
+
+/// Says whose workers take no runs, and why.
+fn worker_alarm(status: &StatusView) -> Option<String> {
+    let faults = status.nodes.iter().filter_map(|node| {
+        let fault = node.worker_fault.as_ref()?;
+        Some(format!("the worker of node {} takes no runs: {fault}", node.id))
+    });
+    let faults: Vec<String> = faults.collect();
+    (!faults.is_empty()).then(|| faults.join("; "))
 }
 
 /// Lists nodes.

@@ -1,16 +1,17 @@
 //! The workers.
 
-use super::{instant, or_dash, word};
+use super::{instant, or_dash, printable, word};
 use crate::table::Table;
 use sched_client::v1;
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 /// A worker.
 #[derive(Serialize, Debug)]
 pub(crate) struct WorkerView {
     name: String,
-    /// `CONNECTED`, `DISCONNECTED`, `LEAVING` or `GONE`.
+    /// `CONNECTED`, `DISCONNECTED`, `LEAVING`, `GONE` or `FAULTY`.
     state: String,
     drained: bool,
     drained_since: Option<String>,
@@ -22,6 +23,8 @@ pub(crate) struct WorkerView {
     labels: BTreeMap<String, String>,
     session: Option<String>,
     last_contact_ms: Option<u64>,
+    /// What is wrong with it.
+    fault: Option<String>,
 }
 
 impl WorkerView {
@@ -40,6 +43,7 @@ impl WorkerView {
             labels: worker.labels.into_iter().collect(),
             session: Some(worker.session).filter(|session| !session.is_empty()),
             last_contact_ms: worker.last_contact_ms,
+            fault: Some(worker.fault).filter(|fault| !fault.is_empty()),
         }
     }
 }
@@ -74,5 +78,12 @@ pub(crate) fn workers(workers: &[WorkerView]) -> String {
             or_dash(Some(labels.join(" ")).filter(|labels| !labels.is_empty()).as_deref()),
         ]);
     }
-    table.render()
+    let mut text = table.render();
+    for worker in workers {
+        if let Some(fault) = &worker.fault {
+            // Below the table: it is a sentence. Writing into a String cannot fail.
+            let _ = writeln!(text, "\n{}: {}", printable(&worker.name), printable(fault));
+        }
+    }
+    text
 }

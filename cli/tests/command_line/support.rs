@@ -259,6 +259,11 @@ fn full_status() -> v1::StatusReply {
         reachable,
         lag_entries,
         disk_low: id == 2,
+        worker_fault: (id == 3).then(|| v1::WorkerFault {
+            worker: "n3".into(),
+            reason: "the worker's journal /data/worker/journal is damaged".into(),
+        }),
+        clock_ahead_ms: (id != 1).then_some(if id == 2 { 94_608_000_000 } else { -3 }),
     };
     v1::StatusReply {
         delayed: 3,
@@ -267,6 +272,7 @@ fn full_status() -> v1::StatusReply {
         skipped: 4,
         stale_reports: 2,
         refuses_work: true,
+        clocks_apart: true,
         lateness: vec![
             v1::LatenessBucket {
                 late_ms_max: Some(1),

@@ -148,7 +148,10 @@ async fn quorum(shared: &Shared, findings: &mut Findings) {
 fn members(shared: &Shared, findings: &mut Findings) {
     for member in shared.replica.members() {
         let (node, address) = (member.node, &member.peer_address);
-        if member.reachable == Some(false) {
+        if let Some(why) = &member.refuses {
+            let text = format!("node {node} at {address} refuses this node's messages: {why}");
+            findings.error("nodes", text, "start each node with its own data folder and address");
+        } else if member.reachable == Some(false) {
             let advice = "start it, or check the network between the nodes";
             findings.error(
                 "nodes",
@@ -172,11 +175,25 @@ fn members(shared: &Shared, findings: &mut Findings) {
 }
 
 async fn clock_differences(shared: &Shared, findings: &mut Findings) {
+    if shared.terms.current().is_some_and(|term| term.clocks_apart()) {
+        let text = "the clocks of no majority of the voters confirm leader time: nothing is started".to_owned();
+        findings.error(
+            "clock",
+            text,
+            "set the clocks that are off (NTP), or start the voters that are away",
+        );
+    }
     for difference in clocks::compare(shared, usize::MAX).await {
         let ms = difference.ahead_ms;
-        if ms.abs() > CLOCK_MS_NOTE {
-            let text = format!("the clock of {} is {} ms {}", difference.address, ms.abs(), ahead(ms));
-            let severity = if ms.abs() > 5 * CLOCK_MS_NOTE {
+        if ms.saturating_abs() > CLOCK_MS_NOTE {
+            let text = format!(
+                "the clock of node {} at {} is {} ms {}",
+                difference.node,
+                difference.address,
+                ms.unsigned_abs(),
+                ahead(ms)
+            );
+            let severity = if ms.saturating_abs() > 5 * CLOCK_MS_NOTE {
                 Severity::Error
             } else {
                 Severity::Warning
@@ -226,6 +243,17 @@ fn disk(shared: &Shared, findings: &mut Findings) {
 }
 
 fn workers(shared: &Shared, meta: &Meta, findings: &mut Findings) {
+    for (node, fault) in super::workers::faults(shared) {
+        let text = format!(
+            "worker {:?} of node {node} takes no runs: {}",
+            fault.worker, fault.reason
+        );
+        findings.error(
+            "workers",
+            text,
+            "do as it says; `schedcli runs --state lost` lists the runs that need `schedcli resolve`",
+        );
+    }
     let Some(term) = shared.terms.current() else { return };
     let (workers, slots, free) = term.hub.capacity();
     if workers == 0 {

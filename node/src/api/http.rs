@@ -1,6 +1,7 @@
 //! Health and metrics, over plain HTTP.
 
 use crate::counters::metric;
+use crate::leader::Term;
 use crate::shared::{OrStop, Shared};
 use crate::state;
 use axum::Router;
@@ -42,10 +43,21 @@ async fn ready(State(shared): State<Arc<Shared>>) -> Response {
         let text = format!("the cluster is forming\n{}\n", waiting.join("\n"));
         return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
     }
+    // A node that was restarted remembers its last leader.
     let leader = shared.replica.roles().borrow().leader.clone();
-    match leader {
+    match leader.filter(|leader| !shared.is_refused_by(leader.node)) {
         Some(leader) => format!("ready, node {} leads\n", leader.node).into_response(),
-        None => (StatusCode::SERVICE_UNAVAILABLE, "no leader is known\n").into_response(),
+        None => {
+            let refusals = shared.replica.members().into_iter().filter_map(|member| {
+                let why = member.refuses?;
+                Some(format!(
+                    "node {} at {} refuses this node: {why}\n",
+                    member.node, member.peer_address
+                ))
+            });
+            let text = format!("no leader is known\n{}", refusals.collect::<String>());
+            (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
+        }
     }
 }
 
@@ -105,7 +117,17 @@ fn render(shared: &Shared) -> String {
         "1 while less than the reserve is free.",
         shared.disk.is_low().into(),
     );
+    gauge(
+        "sched_worker_faulty",
+        "1 while this node's own worker takes no runs because its journal cannot be read or written.",
+        shared.worker_fault.get().is_some().into(),
+    );
     if let Some(term) = shared.terms.current() {
+        gauge(
+            "sched_clocks_apart",
+            "1 while this leader starts nothing because the clocks of no majority confirm its own.",
+            term.clocks_apart().into(),
+        );
         gauge(
             "sched_work_refused",
             "1 while this leader refuses new work because too few voters have room on their disks.",
@@ -115,10 +137,23 @@ fn render(shared: &Shared) -> String {
         gauge("sched_workers", "Workers connected to this leader.", workers.into());
         gauge("sched_slots", "Runs they take at once.", slots);
         gauge("sched_slots_free", "Of those, free.", free);
+        clocks(&term, &mut text);
     }
     replica(shared, &mut text);
     shared.counters.render(&mut text);
     text
+}
+
+/// One line for each other voter that has told its clock.
+fn clocks(term: &Term, text: &mut String) {
+    let name = "sched_voter_clock_ahead_milliseconds";
+    let _ = writeln!(
+        text,
+        "# HELP {name} How far a voter's clock is ahead of leader time, negative when behind.\n# TYPE {name} gauge"
+    );
+    for clock in term.clocks().iter() {
+        let _ = writeln!(text, "{name}{{node=\"{}\"}} {}", clock.node, clock.ahead_ms);
+    }
 }
 
 fn replica(shared: &Shared, text: &mut String) {
@@ -196,6 +231,11 @@ fn replica(shared: &Shared, text: &mut String) {
             "sched_peer_messages_refused_total",
             "Messages of peers that were refused.",
             m.peer_refused,
+        ),
+        (
+            "sched_refused_by_peers_total",
+            "Messages of this node that peers refused: of another cluster, or meant for another node.",
+            m.refused_by_peers,
         ),
         ("sched_log_syncs_total", "Synced writes of the log.", m.log_syncs),
     ] {

@@ -197,6 +197,7 @@ mod tests {
     /// Voters 1 to 3, of which 3 is down, and learners 4 (near) and 5 (far behind). Node 1 leads.
     fn members() -> Vec<Member> {
         let member = |node, voter, reachable, lag| Member {
+            refuses: None,
             node: NodeId(node),
             peer_address: format!("n{node}:7500"),
             client_address: format!("n{node}:7400"),

@@ -61,6 +61,7 @@ fn with_this_node(shared: &Shared, mut reply: StatusReply) -> StatusReply {
     for node in reply.nodes.iter_mut().filter(|node| node.id == this) {
         node.reachable = true;
         node.disk_low = shared.disk.is_low();
+        node.worker_fault = shared.worker_fault();
     }
     reply
 }
@@ -124,6 +125,7 @@ fn local_status(shared: &Shared, confirmed: bool) -> StatusReply {
             .map(|(late_ms_max, runs)| LatenessBucket { late_ms_max, runs })
             .collect(),
         refuses_work: shared.terms.current().is_some_and(|term| term.refuses_work()),
+        clocks_apart: shared.terms.current().is_some_and(|term| term.clocks_apart()),
     }
 }
 
@@ -160,6 +162,7 @@ fn members(shared: &Shared, role: &Role) -> Vec<Node> {
             voter: false,
             reachable: Some(true),
             lag_entries: None,
+            refuses: None,
         };
         return vec![node(shared, role, itself)];
     }
@@ -169,6 +172,7 @@ fn members(shared: &Shared, role: &Role) -> Vec<Node> {
 fn node(shared: &Shared, role: &Role, member: Member) -> Node {
     let leads = role.leader.as_ref().is_some_and(|leader| leader.node == member.node);
     let is_this = member.node == shared.replica.node();
+    let term = shared.terms.current();
     let part = match (leads, member.voter) {
         (true, _) => NodeRole::Leader,
         (false, false) => NodeRole::Learner,
@@ -183,6 +187,17 @@ fn node(shared: &Shared, role: &Role, member: Member) -> Node {
         reachable: is_this || member.reachable.unwrap_or(false),
         lag_entries: member.lag_entries,
         disk_low: disk_low(shared, member.node.0),
+        worker_fault: if is_this {
+            shared.worker_fault()
+        } else {
+            term.as_ref()
+                .and_then(|term| term.faulty_workers().get(&member.node.0).cloned())
+        },
+        clock_ahead_ms: term.and_then(|term| {
+            let clocks = term.clocks();
+            let clock = clocks.iter().find(|clock| clock.node == member.node.0)?;
+            Some(clock.ahead_ms)
+        }),
     }
 }
 

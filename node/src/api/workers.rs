@@ -10,7 +10,7 @@ use crate::state;
 use sched_core::ids::SessionId;
 use sched_core::session::{Drained, Session};
 use sched_proto::limits::CURSOR_BYTES_MAX;
-use sched_proto::v1::{Drain, Worker, WorkerState, WorkersReply, WorkersRequest};
+use sched_proto::v1::{Drain, Worker, WorkerFault, WorkerState, WorkersReply, WorkersRequest};
 use std::collections::BTreeMap;
 use tonic::Status;
 
@@ -42,6 +42,23 @@ pub(super) async fn list(shared: &Shared, call: WorkersRequest) -> Result<Worker
         let worker = found.entry(drained.worker.clone()).or_insert_with(gone);
         worker.drain = Some(drain(drained));
     }
+    for (node, fault) in faults(shared) {
+        let named = || Worker {
+            name: fault.worker.clone(),
+            node: Some(node),
+            ..Worker::default()
+        };
+        let worker = found.entry(fault.worker.clone()).or_insert_with(named);
+        // A worker of the same name elsewhere is sound. One that could not write its journal may still report what ran.
+        if worker.node != Some(node) && worker.state() != WorkerState::Gone {
+            continue;
+        }
+        if worker.state() != WorkerState::Connected {
+            worker.state = WorkerState::Faulty.into();
+        }
+        worker.node = Some(node);
+        worker.fault = fault.reason;
+    }
     let mut workers: Vec<Worker> = found.into_values().filter(|worker| worker.name > call.cursor).collect();
     let cursor = match workers.get(limit.saturating_sub(1)) {
         Some(last) if workers.len() > limit => last.name.clone(),
@@ -49,6 +66,14 @@ pub(super) async fn list(shared: &Shared, call: WorkersRequest) -> Result<Worker
     };
     workers.truncate(limit);
     Ok(WorkersReply { workers, cursor })
+}
+
+/// The members' own workers that take no runs, by the number of the node.
+pub(super) fn faults(shared: &Shared) -> BTreeMap<u64, WorkerFault> {
+    let term = shared.terms.current();
+    let mut faults = term.map(|term| term.faulty_workers().clone()).unwrap_or_default();
+    faults.extend(shared.worker_fault().map(|fault| (shared.replica.node().0, fault)));
+    faults
 }
 
 fn worker(id: SessionId, session: Session, running: usize, contact: Option<SessionContact>) -> Worker {
@@ -69,6 +94,7 @@ fn worker(id: SessionId, session: Session, running: usize, contact: Option<Sessi
         labels: session.labels.into_iter().collect(),
         last_contact_ms: ago.map(|ago| u64::try_from(ago.as_millis()).unwrap_or(u64::MAX)),
         drain: None,
+        fault: String::new(),
     }
 }
 

@@ -1,17 +1,20 @@
 //! Compares this leader's time with the other voters' clocks.
 //!
 //! Leader time follows the median of the voters' clocks, slowly. When it is too far from the majority, or the state's time is too far ahead,
-//! nothing is fired, and another node gets the chance to lead.
+//! nothing is fired. Another node gets the chance to lead when a majority agrees on another time; when no majority agrees on any, as when
+//! of three nodes one is away and one is wrong, only the one whose clock is farther from the state's time makes way, so that leadership
+//! does not go back and forth.
 
 use super::Term;
 use crate::clock;
-use crate::shared::{OrStop, Shared};
+use crate::shared::{OrStop, Shared, cluster_of};
 use crate::state;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use sched_proto::metadata;
 use sched_proto::v1::scheduler_client::SchedulerClient;
 use sched_proto::v1::{StatusReply, StatusRequest};
+use sched_raft::Member;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -20,7 +23,7 @@ use tonic::Request;
 
 /// Between two comparisons.
 const PERIOD: Duration = Duration::from_secs(5);
-/// Before the first comparison is tried again, as long as no majority answers.
+/// Before the first comparison is tried again, as long as no majority answers, and before the second, which asks all voters.
 const AGAIN: Duration = Duration::from_millis(200);
 /// For one answer. A late one says little about the clock.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
@@ -34,6 +37,8 @@ const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(2);
 /// One voter's clock, compared with this node's leader time.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Difference {
+    /// Its number.
+    pub(crate) node: u64,
     /// Its client address.
     pub(crate) address: String,
     /// How far it is ahead; negative when behind.
@@ -45,13 +50,18 @@ pub(super) async fn run(shared: Arc<Shared>, term: Arc<Term>) {
     let mut first = true;
     loop {
         let voters = shared.replica.members().iter().filter(|member| member.voter).count();
-        let enough = if first { voters / 2 } else { voters };
-        let differences = compare(&shared, enough).await;
-        let ahead_ms = differences.iter().map(|d| d.ahead_ms).collect();
-        let verdict = judge(voters, ahead_ms, state_ahead(&shared));
+        let mut verdict = Verdict::Unknown;
+        if first {
+            verdict = look(&shared, voters, voters / 2).await.0;
+        }
+        // What the first to answer do not settle, the others may.
+        if !first || !matches!(verdict, Verdict::Fine { .. } | Verdict::Unknown) {
+            let (found, differences) = look(&shared, voters, voters).await;
+            verdict = found;
+            told(&term, differences);
+        }
         term.state_ahead.store(false, Ordering::Relaxed);
         let pause = match verdict {
-            Verdict::Unknown if first => AGAIN,
             Verdict::Unknown => PERIOD,
             Verdict::Fine { ahead_ms } => {
                 fine(&shared, &term, ahead_ms, first);
@@ -65,6 +75,18 @@ pub(super) async fn run(shared: Arc<Shared>, term: Arc<Term>) {
                 }
                 PERIOD
             }
+            Verdict::Unsettled { ms, make_way } => {
+                shared.clock.confirm(false);
+                apart(
+                    &term,
+                    "no majority of the voters' clocks agrees with this leader's or on another time",
+                    ms,
+                );
+                if make_way && let Err(e) = shared.replica.hand_over(HAND_OVER_TIMEOUT).await {
+                    tracing::warn!(error = %e, term = term.number, "leadership not handed over");
+                }
+                PERIOD
+            }
             Verdict::StateAhead { ms } => {
                 // Every leader would find the same: it passes with time or by an operator's word, not with another leader.
                 shared.clock.confirm(true);
@@ -73,14 +95,51 @@ pub(super) async fn run(shared: Arc<Shared>, term: Arc<Term>) {
                 PERIOD
             }
         };
+        // All voters are asked soon: one whose clock is wrong is to be known.
+        let pause = if first { AGAIN } else { pause };
         first &= verdict == Verdict::Unknown;
         tokio::time::sleep(pause).await;
     }
 }
 
+/// Compares until so many have answered, and judges.
+async fn look(shared: &Shared, voters: usize, enough: usize) -> (Verdict, Vec<Difference>) {
+    let differences = compare(shared, enough).await;
+    let ahead_ms = differences.iter().map(|d| d.ahead_ms).collect();
+    (judge(voters, ahead_ms, state_ahead(shared)), differences)
+}
+
+/// Keeps what was found, and says of each clock once that it is apart, and that it no longer is.
+fn told(term: &Term, found: Vec<Difference>) {
+    let mut known = term.clocks();
+    for new in &found {
+        let was = known.iter().any(|old| old.node == new.node && old.is_apart());
+        let (node, address, ahead_ms) = (new.node, &new.address, new.ahead_ms);
+        match (was, new.is_apart()) {
+            (false, true) => tracing::error!(
+                node,
+                address,
+                ahead_ms,
+                term = term.number,
+                "a voter's clock is apart from leader time: set it (NTP)"
+            ),
+            (true, false) => tracing::info!(node, address, term = term.number, "a voter's clock is right again"),
+            _ => {}
+        }
+    }
+    *known = found;
+}
+
+impl Difference {
+    fn is_apart(&self) -> bool {
+        self.ahead_ms.saturating_abs() > APART_MS_MAX
+    }
+}
+
 fn fine(shared: &Shared, term: &Term, ahead_ms: i64, first: bool) {
     shared.clock.confirm(true);
-    if ahead_ms.abs() > NOISE_MS {
+    // The second comparison follows the first at once.
+    if !first && ahead_ms.abs() > NOISE_MS {
         shared.clock.slew(ahead_ms, PERIOD);
     }
     if term.clock_apart.swap(false, Ordering::Relaxed) {
@@ -123,7 +182,7 @@ pub(crate) async fn compare(shared: &Shared, enough: usize) -> Vec<Difference> {
         .members()
         .into_iter()
         .filter(|member| member.voter && member.node != this);
-    let mut asked: FuturesUnordered<_> = others.map(|member| ask(shared, member.client_address)).collect();
+    let mut asked: FuturesUnordered<_> = others.map(|member| ask(shared, member)).collect();
     let mut answers = Vec::new();
     while answers.len() < enough
         && let Some(answer) = asked.next().await
@@ -133,15 +192,23 @@ pub(crate) async fn compare(shared: &Shared, enough: usize) -> Vec<Difference> {
     answers
 }
 
-async fn ask(shared: &Shared, address: String) -> Option<Difference> {
-    let (reply, way_ms) = status_of(shared, &address).await?;
-    let ahead_ms = reply.now_unix_ms.saturating_add(way_ms) - shared.clock.now().as_millis();
-    Some(Difference { address, ahead_ms })
+async fn ask(shared: &Shared, member: Member) -> Option<Difference> {
+    let (reply, way_ms) = status_of(shared, &member).await?;
+    let ahead_ms = reply
+        .now_unix_ms
+        .saturating_add(way_ms)
+        .saturating_sub(shared.clock.now().as_millis());
+    Some(Difference {
+        node: member.node.0,
+        address: member.client_address,
+        ahead_ms,
+    })
 }
 
-/// Returns what the node at an address says of itself, and how many milliseconds ago that was.
-pub(super) async fn status_of(shared: &Shared, address: &str) -> Option<(StatusReply, i64)> {
-    let mut client = SchedulerClient::new(shared.channels.get(address)?);
+/// Returns what a member says of itself, and how many milliseconds ago that was. At its address another node may be by now, of another
+/// cluster even: what that one says counts for nothing.
+pub(super) async fn status_of(shared: &Shared, member: &Member) -> Option<(StatusReply, i64)> {
+    let mut client = SchedulerClient::new(shared.channels.get(&member.client_address)?);
     let mut request = Request::new(StatusRequest {});
     // It shall answer itself, not ask its leader.
     metadata::set_forwarded_for(request.metadata_mut(), shared.replica.node().0, 0);
@@ -151,6 +218,10 @@ pub(super) async fn status_of(shared: &Shared, address: &str) -> Option<(StatusR
         .ok()?
         .ok()?
         .into_inner();
+    let cluster = cluster_of(&shared.replica.formation().borrow());
+    if reply.node != member.node.0 || reply.cluster != cluster {
+        return None;
+    }
     let way_ms = i64::try_from((clock::boot() - sent).as_millis() / 2).unwrap_or(0);
     Some((reply, way_ms))
 }
@@ -162,9 +233,15 @@ enum Verdict {
     Fine {
         ahead_ms: i64,
     },
-    /// This node's clock is so far ahead of the majority's.
+    /// This node's clock is so far ahead of the majority's, which agree with each other.
     Apart {
         ms: i64,
+    },
+    /// No majority agrees on any time; this node's clock is so far ahead of the farthest. It makes way when another voter's is closer to
+    /// the state's time, the last that a majority confirmed: that says nothing about who is right, but ends the search for a leader.
+    Unsettled {
+        ms: i64,
+        make_way: bool,
     },
     /// The state's time is.
     StateAhead {
@@ -180,16 +257,39 @@ fn judge(voters: usize, mut ahead_ms: Vec<i64>, state_ahead_ms: i64) -> Verdict 
         return Verdict::Unknown;
     }
     ahead_ms.sort_unstable();
+    let near = |a: i64, b: i64| a.saturating_sub(b).saturating_abs();
+    let majority_at = |middle: i64| {
+        ahead_ms
+            .iter()
+            .filter(|ahead| near(**ahead, middle) <= APART_MS_MAX)
+            .count()
+            > voters / 2
+    };
     // Of two in the middle, the one closer to this node's own.
     let (lower, upper) = (ahead_ms[(ahead_ms.len() - 1) / 2], ahead_ms[ahead_ms.len() / 2]);
-    let median = if lower.abs() <= upper.abs() { lower } else { upper };
-    let close = ahead_ms.iter().filter(|ahead| ahead.abs() <= APART_MS_MAX).count();
-    if close <= voters / 2 {
-        let farthest = ahead_ms.iter().copied().max_by_key(|ahead| ahead.abs()).unwrap_or(0);
-        let ms = if median.abs() > APART_MS_MAX { median } else { farthest };
-        return Verdict::Apart { ms: -ms };
+    let median = if near(lower, 0) <= near(upper, 0) { lower } else { upper };
+    if !majority_at(0) {
+        if ahead_ms.iter().any(|ahead| majority_at(*ahead)) {
+            return Verdict::Apart {
+                ms: median.saturating_neg(),
+            };
+        }
+        let farthest = ahead_ms
+            .iter()
+            .copied()
+            .max_by_key(|ahead| near(*ahead, 0))
+            .unwrap_or(0);
+        let closest = ahead_ms
+            .iter()
+            .map(|ahead| near(*ahead, state_ahead_ms))
+            .min()
+            .unwrap_or(0);
+        return Verdict::Unsettled {
+            ms: farthest.saturating_neg(),
+            make_way: near(0, state_ahead_ms) > closest.saturating_add(APART_MS_MAX),
+        };
     }
-    let state_ahead_ms = state_ahead_ms - median;
+    let state_ahead_ms = state_ahead_ms.saturating_sub(median);
     if state_ahead_ms > APART_MS_MAX {
         return Verdict::StateAhead { ms: state_ahead_ms };
     }
@@ -207,9 +307,27 @@ mod tests {
         assert_eq!(judge(3, vec![3, 9000], 0), Verdict::Fine { ahead_ms: 3 });
         assert_eq!(
             judge(3, vec![9000], 0),
-            Verdict::Apart { ms: -9000 },
+            Verdict::Unsettled {
+                ms: -9000,
+                make_way: false
+            },
             "of two nobody knows"
         );
+        // The state's time was confirmed once: who is farther from it makes way, and only who is.
+        for (others, state_ahead_ms, ms, make_way) in [
+            (vec![9000], 9100, -9000, true),
+            (vec![-9000], -9100, 9000, true),
+            (vec![-9000], -100, 9000, false),
+            (vec![9000, -9000], -100, -9000, false),
+            (vec![i64::MAX], i64::MIN, -i64::MAX, false),
+        ] {
+            assert_eq!(
+                judge(3, others.clone(), state_ahead_ms),
+                Verdict::Unsettled { ms, make_way },
+                "{others:?} {state_ahead_ms}"
+            );
+        }
+        assert_eq!(judge(5, vec![1, 9000, 9100, 9200], 0), Verdict::Apart { ms: -9000 });
         assert_eq!(judge(3, vec![400], 0), Verdict::Fine { ahead_ms: 0 });
         assert_eq!(judge(5, vec![1, 2, 9000, -9000], 0), Verdict::Fine { ahead_ms: 1 });
         assert_eq!(judge(3, vec![900, 1000], 0), Verdict::Apart { ms: -900 });

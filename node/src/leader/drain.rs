@@ -21,7 +21,7 @@ const STEP: u64 = 128;
 pub(super) async fn run(shared: Arc<Shared>, term: Arc<Term>) {
     let mut confirmed = shared.clock.confirmed();
     loop {
-        // First run times are computed here. The clock lives as long as this node.
+        // A time that a wrong clock computes stays wrong when a right one leads. The clock outlives this duty.
         let _ = confirmed.wait_for(|yes| *yes).await;
         let (view, zones, now) = (shared.replica.view(), shared.zones.clone(), shared.clock.now());
         let items = aside(move || plan(&view, &zones, now))

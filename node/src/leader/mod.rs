@@ -25,8 +25,9 @@ use crate::shared::{OrStop, Shared};
 use hub::Hub;
 use sched_core::Timestamp;
 use sched_core::command::{Command, Item, Reply};
+use sched_proto::v1::WorkerFault;
 use sched_raft::ProposeError;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -56,12 +57,31 @@ pub(crate) struct Term {
     no_room: AtomicBool,
     /// The voters whose disks are low.
     low_disks: Mutex<BTreeSet<u64>>,
+    /// The other members whose own workers take no runs, by number.
+    faulty_workers: Mutex<BTreeMap<u64, WorkerFault>>,
+    /// The clocks of the other voters, as they were compared last.
+    clocks: Mutex<Vec<clocks::Difference>>,
 }
 
 impl Term {
     /// The voters whose disks are low, as far as they have told.
     pub(crate) fn low_disks(&self) -> MutexGuard<'_, BTreeSet<u64>> {
         self.low_disks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The other members whose own workers take no runs, as far as they have told.
+    pub(crate) fn faulty_workers(&self) -> MutexGuard<'_, BTreeMap<u64, WorkerFault>> {
+        self.faulty_workers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The clocks of the other voters, as they were compared last.
+    pub(crate) fn clocks(&self) -> MutexGuard<'_, Vec<clocks::Difference>> {
+        self.clocks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether nothing is fired because of clocks.
+    pub(crate) fn clocks_apart(&self) -> bool {
+        self.clock_apart.load(Ordering::Relaxed)
     }
 
     /// Whether work that would fill the disks further is refused.
@@ -153,6 +173,8 @@ impl Duties {
             clock_apart: AtomicBool::new(true),
             no_room: AtomicBool::new(false),
             low_disks: Mutex::default(),
+            faulty_workers: Mutex::default(),
+            clocks: Mutex::default(),
             state_ahead: AtomicBool::new(false),
         });
         tracing::info!(node = %shared.replica.node(), term = number, workers = term.hub.len(), "leading");

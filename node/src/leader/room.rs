@@ -1,5 +1,6 @@
-//! Whether a majority of the voters has room on its disks. While it has not, work that would fill the disks further is refused.
+//! What the other members say of themselves: the room on their disks, and what is wrong with their workers.
 //!
+//! While no majority of the voters has room on its disks, work that would fill them further is refused.
 //! One disk that is low stops nobody: its node stops when it is full, and the others go on without it. But a leader on it makes way for a
 //! voter that has room.
 
@@ -9,7 +10,8 @@ use crate::shared::Shared;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use sched_core::Reject;
-use std::collections::BTreeSet;
+use sched_proto::v1::WorkerFault;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -28,7 +30,9 @@ const RETRY_AFTER_MS: u64 = 1000;
 pub(super) async fn run(shared: Arc<Shared>, term: Arc<Term>) {
     let mut asked_to_go = None;
     loop {
-        let (low, verdict) = look(&shared).await;
+        let (low, faulty, verdict) = look(&shared).await;
+        tell(&term, &faulty);
+        *term.faulty_workers() = faulty;
         let before = term.no_room.swap(verdict == Verdict::Refuse, Ordering::Relaxed);
         *term.low_disks() = low;
         match (before, verdict == Verdict::Refuse) {
@@ -75,35 +79,50 @@ pub(crate) fn check(shared: &Shared) -> Result<(), Reject> {
     })
 }
 
-/// Asks every other voter about its disk.
-async fn look(shared: &Shared) -> (BTreeSet<u64>, Verdict) {
+/// Says once of each worker that takes no runs what is wrong with it.
+fn tell(term: &Term, faulty: &BTreeMap<u64, WorkerFault>) {
+    let known = term.faulty_workers();
+    for (node, WorkerFault { worker, reason }) in faulty.iter().filter(|(node, _)| !known.contains_key(node)) {
+        tracing::error!(
+            node,
+            worker,
+            reason,
+            term = term.number,
+            "a node's own worker takes no runs"
+        );
+    }
+}
+
+/// Asks every other member about its disk and its worker. Only the disks of voters count.
+async fn look(shared: &Shared) -> (BTreeSet<u64>, BTreeMap<u64, WorkerFault>, Verdict) {
     let this = shared.replica.node();
-    let voters: Vec<_> = shared
-        .replica
-        .members()
-        .into_iter()
-        .filter(|member| member.voter)
-        .collect();
-    let others = voters.iter().filter(|member| member.node != this);
+    let members = shared.replica.members();
+    let others = members.iter().filter(|member| member.node != this);
     let mut asked: FuturesUnordered<_> = others
-        .map(|member| clocks::status_of(shared, &member.client_address))
+        .map(|member| async { (member.voter, clocks::status_of(shared, member).await) })
         .collect();
     let own = shared.disk.is_low();
-    let (mut low, mut fine) = (BTreeSet::new(), usize::from(!own));
+    let (mut low, mut faulty, mut fine) = (BTreeSet::new(), BTreeMap::new(), usize::from(!own));
     if own {
         low.insert(this.0);
     }
-    while let Some(answer) = asked.next().await {
+    while let Some((voter, answer)) = asked.next().await {
         let Some((reply, _)) = answer else { continue };
-        match reply.nodes.iter().find(|node| node.id == reply.node) {
+        let itself = reply.nodes.into_iter().find(|node| node.id == reply.node);
+        match &itself {
+            _ if !voter => {}
             Some(node) if node.disk_low => {
                 low.insert(reply.node);
             }
             _ => fine += 1,
         }
+        if let Some(fault) = itself.and_then(|node| node.worker_fault) {
+            faulty.insert(reply.node, fault);
+        }
     }
-    let verdict = judge(voters.len(), low.len(), fine, own);
-    (low, verdict)
+    let voters = members.iter().filter(|member| member.voter).count();
+    let verdict = judge(voters, low.len(), fine, own);
+    (low, faulty, verdict)
 }
 
 #[derive(PartialEq, Eq, Debug)]

@@ -5,7 +5,7 @@ use super::hub::{HEARTBEAT, LEASE, Opened, redirect};
 use super::link::Link;
 use super::reports::{Kind, Report};
 use super::{Term, propose_one};
-use crate::shared::{OrStop, Shared};
+use crate::shared::{OrStop, Shared, cluster_of};
 use crate::state;
 use crate::worker::wire::{
     WireError, attempt_from_wire, disposition_to_wire, position_from_wire, result_from_wire, session_open_from_wire,
@@ -124,12 +124,29 @@ pub(super) fn other_journal(shared: &Shared, reject: &Reject) -> ToWorker {
     message
 }
 
+/// Refuses a worker that belongs to another cluster: its journal may hold attempts under the same tokens, which it would never start.
+fn of_this_cluster(shared: &Shared, hello: &pb::Hello) -> Result<(), ToWorker> {
+    let own = cluster_of(&shared.replica.formation().borrow());
+    if hello.cluster.is_empty() || hello.cluster == own {
+        return Ok(());
+    }
+    let (worker, theirs) = (cut(&hello.worker), cut(&hello.cluster));
+    shared.counters.workers_refused.add(1);
+    tracing::warn!(worker, cluster = theirs, "a worker of another cluster is refused");
+    let reason = format!(
+        "this is cluster {own}, and worker {worker:?} belongs to cluster {theirs}: let it join its own cluster, or start it with an \
+         empty folder"
+    );
+    Err(refused(reason, 10 * TRY_AGAIN_MS))
+}
+
 /// Opens the session and binds the connection to it. An error is the last message to the worker.
 async fn open(shared: &Shared, term: &Term, first: FromWorker, link: &Arc<Link>) -> Result<Connected, ToWorker> {
     let hello = first
         .hello
         .ok_or_else(|| refused("the first message has no hello", 0))?;
     let draining = hello.draining;
+    of_this_cluster(shared, &hello)?;
     let command = session_open_from_wire(hello).map_err(|e| refused(e.to_string(), 0))?;
     let Command::SessionOpen {
         worker,

@@ -210,15 +210,17 @@ fn start(options: WorkerOptions, dial: Arc<dyn Dial>, journal: JournalOptions) -
         dir: work_dir.clone(),
         source,
     })?;
+    // First of all its files: nothing in the folder is touched that another process uses.
+    let journal = Journal::open(&dir, journal)?;
     let output_dir = dir.join("output");
     let output = OutputStore::open(output_dir.clone(), output, clock.clone()).map_err(|source| WorkerError::Dir {
         dir: output_dir,
         source,
     })?;
-    let journal = Journal::open(&dir, journal)?;
     let supervision = supervisor
         .map(|program| Supervision::new(program, &dir, grace, containment))
         .transpose()?;
+    let cluster = mail.cluster.clone();
     let executors = Executors {
         command: CommandExecutor::new(Surroundings::from_environment(work_dir), supervision.clone()),
         http: HttpExecutor::new(clock.clone()),
@@ -236,6 +238,7 @@ fn start(options: WorkerOptions, dial: Arc<dyn Dial>, journal: JournalOptions) -
         slots,
         labels,
         node,
+        cluster,
     };
     let (leave, left) = mpsc::channel(4);
     let (status, watched) = watch::channel(WorkerStatus {

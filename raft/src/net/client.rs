@@ -84,8 +84,19 @@ impl Net {
         call: impl Future<Output = Result<T, Status>>,
     ) -> Result<T, RpcError> {
         match tokio::time::timeout(limit, call).await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(status)) => Err(error_of(&status)),
+            Ok(Ok(answer)) => {
+                self.peers.refusals.over(self.target);
+                Ok(answer)
+            }
+            Ok(Err(status)) => {
+                if status.code() == Code::FailedPrecondition {
+                    self.counters.refused_by_peers.add(1);
+                    self.peers
+                        .refusals
+                        .note(self.target, &self.place.peer_address, status.message());
+                }
+                Err(error_of(&status))
+            }
             Err(_) => Err(self.timeout(action, limit)),
         }
     }

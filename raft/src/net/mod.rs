@@ -4,6 +4,7 @@ mod acked;
 pub(crate) mod append;
 pub(crate) mod client;
 pub(crate) mod peers;
+pub(crate) mod refusals;
 pub(crate) mod service;
 pub(crate) mod snapshot;
 pub(crate) mod wire;

@@ -2,6 +2,7 @@
 
 use super::MESSAGE_BYTES_MAX;
 use super::acked::Acked;
+use super::refusals::Refusals;
 use crate::transport::{Channel, Dialer, Error};
 use crate::types::Place;
 use sched_proto::peer::Route;
@@ -32,6 +33,8 @@ pub(crate) struct Peers {
     peers: Mutex<BTreeMap<u64, Peer>>,
     /// What the members have acknowledged to this node as leader.
     pub(crate) acked: Acked,
+    /// Who refuses this node's messages, and why.
+    pub(crate) refusals: Refusals,
 }
 
 impl Peers {
@@ -48,6 +51,7 @@ impl Peers {
             dialer,
             peers: Mutex::new(BTreeMap::new()),
             acked: Acked::default(),
+            refusals: Refusals::default(),
         })
     }
 
@@ -128,5 +132,6 @@ impl Peers {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .retain(|node, _| members.contains_key(node));
+        self.refusals.keep(members);
     }
 }

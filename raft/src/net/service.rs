@@ -31,6 +31,10 @@ pub(crate) struct Service {
     receiving: Arc<Semaphore>,
 }
 
+/// What is to be done about a node where another is expected. Only an operator knows which of the two is in the wrong place.
+const MISPLACED: &str = "one of the two nodes was started with the data folder or at the address of another: stop that one, and start it \
+     with its own folder, or with an empty one and --join";
+
 type Replies = Pin<Box<dyn Stream<Item = Result<AppendReply, Status>> + Send>>;
 
 impl Service {
@@ -52,12 +56,15 @@ fn check(core: &Core, route: Option<&Route>) -> Result<(), Status> {
     let checked = check_route(core, route);
     if let Err(status) = &checked {
         core.board.counters.peer_refused.add(1);
-        tracing::warn!(
-            node = core.node,
-            from = route.map_or(0, |route| route.from),
-            why = status.message(),
-            "a peer's message was refused"
-        );
+        let from = route.map_or(0, |route| route.from);
+        if core.refused.speaks(from) {
+            tracing::warn!(
+                node = core.node,
+                from,
+                why = status.message(),
+                "a peer's message was refused"
+            );
+        }
     }
     checked
 }
@@ -72,13 +79,16 @@ fn check_route(core: &Core, route: Option<&Route>) -> Result<(), Status> {
     };
     if route.cluster != cluster[..] {
         return no(format!(
-            "this node belongs to cluster {}, not {}",
+            "this is node {} of cluster {}, the message comes from node {} of cluster {}; {MISPLACED}",
+            core.node,
             hex(&cluster),
-            hex(&route.cluster)
+            route.from,
+            // A cluster's name has 16 bytes; what it has more is anybody's.
+            hex(route.cluster.get(..16).unwrap_or(&route.cluster))
         ));
     }
     if route.to != core.node {
-        return no(format!("this is node {}, not {}", core.node, route.to));
+        return no(format!("this is node {}, not {}; {MISPLACED}", core.node, route.to));
     }
     if route.group != core.peers.group() {
         return no(format!("there is no group {} here", route.group));

@@ -3,6 +3,7 @@
 use super::support::*;
 use crate::RaftError;
 use sched_core::NodeId;
+use sched_proto::peer::{Route, VoteRequest};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_joins_votes_and_replaces_another() {
@@ -100,5 +101,46 @@ async fn a_node_that_comes_back_under_another_address_is_found_there() {
     .await;
     assert!(holds(&moved, task));
     drop((moved, replica));
+    cluster.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_of_another_cluster_is_refused_in_few_words() {
+    let mut cluster = Cluster::formed(1, |_| {}).await;
+    let replica = cluster.nodes[0].replica().clone();
+    let own = replica.core().peers.cluster().unwrap().to_vec();
+    let mut client = replica
+        .core()
+        .peers
+        .dial(&cluster.nodes[0].address.to_string())
+        .unwrap();
+    let to = replica.node().0;
+    for (cluster, to, problem) in [
+        (vec![7; 16], to, "07070707070707070707070707070707"),
+        (vec![], to, "of cluster ;"),
+        // A name of any length is not repeated whole.
+        (vec![7; 1 << 20], to, "07070707070707070707070707070707;"),
+        (own, to + 1, "this is node"),
+    ] {
+        let route = Route {
+            cluster: cluster.into(),
+            from: 4711,
+            to,
+            group: 0,
+        };
+        let request = VoteRequest {
+            route: Some(route),
+            ..VoteRequest::default()
+        };
+        let refused = client.vote(request).await.unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::FailedPrecondition);
+        let why = refused.message();
+        assert!(
+            why.contains(problem) && why.contains("--join") && why.len() < 500,
+            "{why}"
+        );
+    }
+    assert_eq!(replica.metrics().peer_refused, 4);
+    drop((client, replica));
     cluster.stop_all().await;
 }

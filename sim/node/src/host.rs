@@ -6,7 +6,7 @@ use crate::clock::Clock;
 use crate::config::{Config, Settings};
 use crate::counters::Counters;
 use crate::leader::{self, Terms};
-use crate::shared::Shared;
+use crate::shared::{Shared, WorkerFault};
 use crate::waits::Waits;
 use crate::zones::SystemZones;
 use http::{Request, Response};
@@ -159,6 +159,7 @@ impl Host {
             waits: Arc::new(Waits::default()),
             stopping: CancellationToken::new(),
             config: config(self.id),
+            worker_fault: WorkerFault::default(),
         });
         let duties_stop = CancellationToken::new();
         {

@@ -25,6 +25,7 @@ mod disk;
 mod leader;
 #[path = "../../../node/src/recurrences.rs"]
 mod recurrences;
+#[allow(dead_code, reason = "what is of the node's own worker")]
 #[path = "../../../node/src/shared.rs"]
 mod shared;
 #[path = "../../../node/src/state.rs"]

@@ -15,7 +15,7 @@ mod proxy;
 mod read;
 mod recorder;
 pub mod sandbox;
-mod shim;
+pub mod shim;
 mod watch;
 mod workload;
 mod world;

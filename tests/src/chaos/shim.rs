@@ -26,11 +26,20 @@ impl Tools {
     /// # Errors
     /// There is no C compiler, or no static C library.
     pub(super) fn compile(folder: &Path) -> Result<Self> {
-        let (shim, witness) = (folder.join("shim.so"), folder.join("witness"));
-        compile(folder, SHIM, &shim, &["-shared", "-fPIC"])?;
+        let (shim, witness) = (library(folder)?, folder.join("witness"));
         compile(folder, WITNESS, &witness, &["-static"])?;
         Ok(Self { shim, witness })
     }
+}
+
+/// Compiles the library into a folder.
+///
+/// # Errors
+/// There is no C compiler.
+pub fn library(folder: &Path) -> Result<PathBuf> {
+    let shim = folder.join("shim.so");
+    compile(folder, SHIM, &shim, &["-shared", "-fPIC"])?;
+    Ok(shim)
 }
 
 fn compile(folder: &Path, source: &str, to: &Path, flags: &[&str]) -> Result<()> {
@@ -50,7 +59,7 @@ fn compile(folder: &Path, source: &str, to: &Path, flags: &[&str]) -> Result<()>
 
 /// What one node is told, and what it says it did.
 #[derive(Debug)]
-pub(super) struct Shim {
+pub struct Shim {
     path: PathBuf,
     file: File,
 }
@@ -60,7 +69,7 @@ impl Shim {
     ///
     /// # Errors
     /// It cannot be made.
-    pub(super) fn new(path: PathBuf) -> Result<Self> {
+    pub fn new(path: PathBuf) -> Result<Self> {
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -72,10 +81,10 @@ impl Shim {
     }
 
     /// The environment of the node.
-    pub(super) fn environment(&self, tools: &Tools) -> Vec<(String, PathBuf)> {
+    pub fn environment(&self, library: &Path) -> Vec<(String, PathBuf)> {
         vec![
             ("CHAOS_SHIM".to_owned(), self.path.clone()),
-            ("LD_PRELOAD".to_owned(), tools.shim.clone()),
+            ("LD_PRELOAD".to_owned(), library.to_owned()),
         ]
     }
 
@@ -83,7 +92,7 @@ impl Shim {
     ///
     /// # Errors
     /// The file cannot be written.
-    pub(super) fn set_clock(&self, ahead: i64) -> Result<()> {
+    pub fn set_clock(&self, ahead: i64) -> Result<()> {
         self.put(
             0,
             ahead.saturating_mul(i64::try_from(Duration::from_millis(1).as_nanos())?),
@@ -94,7 +103,7 @@ impl Shim {
     ///
     /// # Errors
     /// The file cannot be written.
-    pub(super) fn fail_syncs(&self, fail: bool) -> Result<()> {
+    pub fn fail_syncs(&self, fail: bool) -> Result<()> {
         self.put(1, fail.into())
     }
 
@@ -102,7 +111,7 @@ impl Shim {
     ///
     /// # Errors
     /// The file cannot be read.
-    pub(super) fn clock_reads(&self) -> Result<i64> {
+    pub fn clock_reads(&self) -> Result<i64> {
         self.get(2)
     }
 
@@ -110,7 +119,7 @@ impl Shim {
     ///
     /// # Errors
     /// The file cannot be read.
-    pub(super) fn failed_syncs(&self) -> Result<i64> {
+    pub fn failed_syncs(&self) -> Result<i64> {
         self.get(3)
     }
 

@@ -115,7 +115,7 @@ impl World {
             let mut site = Site::new(format!("{address}:{CLIENT_PORT}"), format!("{address}:{PEER_PORT}"));
             site.prefix = net::prefix(node);
             let shim = Shim::new(folder.join(format!("{}.shim", net::name(node))))?;
-            site.environment = shim.environment(&tools);
+            site.environment = shim.environment(&tools.shim);
             shims.push(shim);
             if setting.disks {
                 let disk = Disk::new(&folder, &net::name(node))?;

@@ -3,7 +3,7 @@
 use crate::LIMIT;
 use anyhow::{Context, Result, ensure};
 use sched_tests::load::Way;
-use sched_tests::{Cluster, Plan, binaries, figures, scenario};
+use sched_tests::{Cluster, Plan, Recorder, binaries, eventually, figures, http, scenario};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::process::Command;
@@ -45,6 +45,110 @@ fn a_damaged_log_stops_its_node_and_no_other() {
             .done()
             .map(drop)
     });
+}
+
+/// A node's worker whose journal is damaged stays away; the node goes on as a voter, and says what to do.
+#[test]
+fn a_damaged_journal_keeps_the_worker_away_and_nothing_else() {
+    scenario(
+        Plan::nodes(3).not_started(),
+        Duration::from_secs(240),
+        async |cluster| {
+            let mut labelled = cluster.nodes[0].arguments().to_vec();
+            labelled.extend(["--labels".to_owned(), "journal=damaged".to_owned()]);
+            cluster.nodes[0].set_arguments(labelled);
+            for node in 0..3 {
+                cluster.start(node)?;
+            }
+            cluster.ready().await?;
+            let recorder = Recorder::at(cluster.file("starts"))?;
+            let once = recorder.argv_then("once", "exec sleep 600");
+            let line = ["--delivery", "at-most-once", "--require", "journal=damaged", "--"];
+            let line: Vec<&str> = line.into_iter().chain(once.iter().map(String::as_str)).collect();
+            let once = format!("{}:1", cluster.enqueue(&line).await?);
+            recorder.hear("once", 1, REFUSE_LIMIT).await?;
+            cluster.kill9(0).await?;
+            let journal = cluster.nodes[0].data.join("worker/journal");
+            damage_journal(&journal)?;
+            cluster.start(0)?;
+            cluster.ready().await?;
+
+            let log = cluster.nodes[0].log()?;
+            ensure!(
+                log.contains("this node's worker stays away") && log.contains("is damaged at byte"),
+                "{log}"
+            );
+            let path = journal.display().to_string();
+            eventually("every page says it", REFUSE_LIMIT, async || {
+                for line in [&["status"][..], &["check"], &["workers"]] {
+                    let said = cluster.cli(line).await?;
+                    for part in [
+                        path.as_str(),
+                        "is damaged at byte",
+                        "move the file away",
+                        "schedcli resolve",
+                    ] {
+                        ensure!(said.stdout.contains(part), "expected {part:?}: {said}");
+                    }
+                }
+                let worker = worker(cluster, "n1").await?;
+                ensure!(worker["state"] == "FAULTY", "{worker}");
+                Ok(())
+            })
+            .await?;
+            ensure!(
+                cluster.cli(&["check"]).await?.code == 1,
+                "the check finds nothing wrong"
+            );
+            for (node, faulty) in [(0, 1.0), (1, 0.0)] {
+                ensure!(http::metric(&cluster.nodes[node].client, "sched_worker_faulty").await? == faulty);
+            }
+            eventually("the run that starts at most once is LOST", REFUSE_LIMIT, async || {
+                let run = cluster.json(&["get", &once]).await?;
+                ensure!(run["state"] == "LOST", "{run}");
+                Ok(())
+            })
+            .await?;
+            // Its vote is needed, and it has it.
+            cluster.kill9(1).await?;
+            cluster.cli(&["enqueue", "--sample", "ok", "--wait"]).await?.done()?;
+            cluster.start(1)?;
+
+            // As it says: away with the file, and start again.
+            cluster.sigterm(0).await?;
+            std::fs::rename(&journal, cluster.file("journal.damaged"))?;
+            cluster.start(0)?;
+            cluster.ready().await?;
+            eventually("its worker is back, as a new one", REFUSE_LIMIT, async || {
+                let worker = worker(cluster, "n1").await?;
+                ensure!(worker["state"] == "CONNECTED" && worker["fault"].is_null(), "{worker}");
+                ensure!(http::metric(&cluster.nodes[0].client, "sched_worker_faulty").await? == 0.0);
+                Ok(())
+            })
+            .await?;
+            let line = ["enqueue", "--require", "journal=damaged", "--sample", "ok", "--wait"];
+            cluster.cli(&line).await?.done()?;
+            cluster.cli(&["resolve", &once, "--as", "failed"]).await?.done()?;
+            let run = cluster.json(&["get", &once]).await?;
+            ensure!(run["state"] == "FAILED", "{run}");
+            ensure!(recorder.starts().len() == 1, "started again: {:?}", recorder.starts());
+            Ok(())
+        },
+    );
+}
+
+async fn worker(cluster: &Cluster, name: &str) -> Result<serde_json::Value> {
+    let workers = cluster.json(&["workers"]).await?;
+    let found = crate::rows(&workers)?.iter().find(|worker| worker["name"] == name);
+    found.cloned().with_context(|| format!("no {name} among {workers}"))
+}
+
+/// Turns a bit over in the first block, in place: a new file would be taken for a copy.
+fn damage_journal(journal: &Path) -> Result<()> {
+    let mut bytes = std::fs::read(journal)?;
+    bytes[40] ^= 1;
+    let file = std::fs::OpenOptions::new().write(true).open(journal)?;
+    Ok(std::os::unix::fs::FileExt::write_all_at(&file, &bytes, 0)?)
 }
 
 /// Runs the offline check of a node's folder.

@@ -1,10 +1,12 @@
 //! A three-node cluster as its users meet it: formed from the printed command lines, driven by the command line tool.
 
+mod clocks;
 mod damage;
 mod definitions;
 mod files;
 mod formation;
 mod members;
+mod misplaced;
 mod policies;
 mod readme;
 mod runs;

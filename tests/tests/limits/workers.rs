@@ -4,7 +4,7 @@ use crate::LIMIT;
 use anyhow::{Context, Result, bail, ensure};
 use sched_proto::worker as pb;
 use sched_proto::worker::worker_gateway_client::WorkerGatewayClient;
-use sched_tests::{Cluster, Plan, eventually, http, scenario};
+use sched_tests::{Cluster, Plan, http, scenario};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{interval, timeout};
@@ -231,6 +231,44 @@ fn restored_and_copied_journals_and_second_workers_of_one_name_are_refused() {
     });
 }
 
+#[test]
+fn a_worker_of_another_cluster_is_refused() {
+    scenario(Plan::nodes(1), LIMIT, async |cluster| {
+        let address = cluster.nodes[0].client.clone();
+        let own = cluster.nodes[0].status().await?.cluster;
+        let of = |cluster: &str| pb::Hello {
+            cluster: cluster.to_owned(),
+            ..hello("w", 1, 1, &[1])
+        };
+        // Whatever it says; a long one does not come back whole.
+        for other in [
+            "00112233445566778899aabbccddeeff".to_owned(),
+            "no cluster".to_owned(),
+            "x".repeat(1 << 20),
+        ] {
+            let (reason, new_journal) = Impostor::connect(&address, of(&other)).await?.refused().await?;
+            for part in [own.as_str(), &other[..10], "its own cluster", "empty folder"] {
+                ensure!(reason.contains(part), "expected {part:?} in: {reason:.2000}");
+            }
+            ensure!(reason.len() < 100_000 && !new_journal, "{} bytes", reason.len());
+        }
+        ensure!(counted(cluster, "sched_workers_refused_total").await? == 3);
+        ensure!(
+            cluster.nodes[0]
+                .log()?
+                .contains("a worker of another cluster is refused")
+        );
+        let workers = cluster.json(&["workers"]).await?;
+        ensure!(
+            workers
+                .as_array()
+                .is_some_and(|all| all.iter().all(|w| w["name"] != "w")),
+            "{workers}"
+        );
+        Impostor::welcomed(&address, of(&own)).await.map(drop)
+    });
+}
+
 /// A folder that was copied to another place with everything in it: its worker joins as a new one.
 #[test]
 fn a_node_whose_worker_folder_was_copied_has_a_new_worker() {
@@ -247,7 +285,7 @@ fn a_node_whose_worker_folder_was_copied_has_a_new_worker() {
         cluster.cli(&["enqueue", "--sample", "ok", "--wait"]).await?.done()?;
         ensure!(folder.join("journal.refused").exists());
         ensure!(cluster.nodes[0].log()?.contains("was copied or restored"));
-        // Damage in the middle stops it, and says what to do.
+        // Damage in the middle keeps it away, and says what to do.
         let status = cluster.sigterm(0).await?;
         ensure!(status.success(), "stopped with {status}");
         let mut bytes = std::fs::read(&journal)?;
@@ -255,10 +293,12 @@ fn a_node_whose_worker_folder_was_copied_has_a_new_worker() {
         let file = std::fs::OpenOptions::new().write(true).open(&journal)?;
         std::os::unix::fs::FileExt::write_all_at(&file, &bytes, 0)?;
         cluster.start(0)?;
-        eventually("the node says that the journal is damaged", ANSWER, async || {
-            ensure!(cluster.nodes[0].log()?.contains("is damaged at byte"));
-            Ok(())
-        })
-        .await
+        cluster.ready().await?;
+        let log = cluster.nodes[0].log()?;
+        ensure!(
+            log.contains("is damaged at byte") && log.contains("move the file away"),
+            "{log}"
+        );
+        Ok(())
     });
 }

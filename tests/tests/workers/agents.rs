@@ -15,7 +15,7 @@ const LEASE: Duration = Duration::from_secs(10);
 const RESTARTED: Duration = Duration::from_secs(15);
 
 /// Nodes that only vote: what runs, runs on agents.
-fn voters() -> Plan {
+pub(super) fn voters() -> Plan {
     Plan::nodes(3).with("--slots").with("0")
 }
 
@@ -25,7 +25,7 @@ async fn workers(cluster: &Cluster) -> Result<Vec<Value>> {
 }
 
 /// Waits until a worker is as it should be.
-async fn worker(cluster: &Cluster, name: &str, what: &str, fits: impl Fn(&Value) -> bool) -> Result<Value> {
+pub(super) async fn worker(cluster: &Cluster, name: &str, what: &str, fits: impl Fn(&Value) -> bool) -> Result<Value> {
     eventually(&format!("{name} {what}"), SOON, async || {
         let list = workers(cluster).await?;
         let found = list.iter().find(|worker| worker["name"] == name);
@@ -36,11 +36,11 @@ async fn worker(cluster: &Cluster, name: &str, what: &str, fits: impl Fn(&Value)
     .await
 }
 
-fn is_connected(worker: &Value) -> bool {
+pub(super) fn is_connected(worker: &Value) -> bool {
     worker["state"] == "CONNECTED"
 }
 
-async fn started(cluster: &mut Cluster, name: &str, arguments: &[&str]) -> Result<Agent> {
+pub(super) async fn started(cluster: &mut Cluster, name: &str, arguments: &[&str]) -> Result<Agent> {
     let mut agent = Agent::new(cluster, name, arguments);
     agent.start(cluster)?;
     worker(cluster, name, "is there", is_connected).await?;

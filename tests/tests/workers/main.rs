@@ -3,4 +3,5 @@
 mod agents;
 mod escape;
 mod escapees;
+mod folders;
 mod many;

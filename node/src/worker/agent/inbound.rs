@@ -74,6 +74,7 @@ impl Agent {
             openings: self.journal.openings().to_vec(),
             // It takes what belongs to no queue.
             queues: Vec::new(),
+            cluster: (self.identity.cluster)(),
         };
         let first = pb::FromWorker {
             hello: Some(hello),

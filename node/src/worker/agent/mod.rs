@@ -28,12 +28,14 @@ const GATHER_MAX: usize = 1024;
 const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Who the worker is.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Identity {
     pub(super) name: String,
     pub(super) slots: u32,
     pub(super) labels: BTreeMap<String, String>,
     pub(super) node: Option<NodeId>,
+    /// Names the cluster it belongs to; empty as long as that is not known.
+    pub(super) cluster: Arc<dyn Fn() -> String + Send + Sync>,
 }
 
 /// See the module.

@@ -59,8 +59,9 @@ pub enum JournalError {
     },
     /// Bytes in the middle of it are not what was written.
     #[error(
-        "the worker's journal {path} is damaged at byte {offset}: {problem}. What ran here can no longer be told; move the file away, \
-         and the worker joins as a new one: attempts it held count as lost",
+        "the worker's journal {path} is damaged at byte {offset}: {problem}. What ran here can no longer be told: move the file away \
+         and start again, and the worker joins as a new one. Runs it had are started elsewhere; those that start at most once are LOST \
+         until `schedcli resolve` says how they ended",
         path = path.display()
     )]
     Damaged {
