@@ -50,7 +50,9 @@ fn it_tells_of_the_start_and_the_end_and_ends_when_nothing_is_left() {
     let marker = dir.path().join("late");
     let spec = Spec {
         // The child leaves its parent behind; the supervisor ends with the last of them, not with the first.
-        argv: ["/bin/sh", "-c", "(sleep 0.3; : > late) & exit 3"].map(str::to_owned).to_vec(),
+        argv: ["/bin/sh", "-c", "(sleep 0.3; : > late) & exit 3"]
+            .map(str::to_owned)
+            .to_vec(),
         dir: dir.path().to_owned(),
         lock: dir.path().join("lock"),
         ..Spec::default()
@@ -66,6 +68,10 @@ fn it_tells_of_the_start_and_the_end_and_ends_when_nothing_is_left() {
 fn what_it_does_not_understand_is_refused_and_starts_nothing() {
     for args in [&["--"][..], &["what=1", "--", "/bin/true"], &[]] {
         let lines = told(args.iter().map(Into::into));
-        assert_eq!(lines, [format!("failed {}", rustix::io::Errno::INVAL.raw_os_error())], "{args:?}");
+        assert_eq!(
+            lines,
+            [format!("failed {}", rustix::io::Errno::INVAL.raw_os_error())],
+            "{args:?}"
+        );
     }
 }
