@@ -324,6 +324,7 @@ fn full_worker() -> v1::Worker {
         labels: [("gpu".to_owned(), "yes".to_owned())].into(),
         last_contact_ms: Some(1234),
         drain: None,
+        fault: "the worker's journal cannot be written".into(),
     }
 }
 
