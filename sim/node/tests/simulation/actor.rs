@@ -214,6 +214,7 @@ impl Agent {
         for (key, written) in journal.iter_mut() {
             let held = match *written {
                 Written::Started => {
+                    self.actor.recorder.interrupted(key.1);
                     *written = Written::Ended(false);
                     Held::Ended(false)
                 }

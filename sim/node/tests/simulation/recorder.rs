@@ -26,6 +26,8 @@ struct Inner {
     executing: BTreeMap<RunId, BTreeSet<Token>>,
     /// How each attempt ended: well or not.
     ended: BTreeMap<Token, bool>,
+    /// Attempts whose agent died after it had written down that it starts them: they are told as failed, and may never have begun.
+    interrupted: BTreeSet<Token>,
 }
 
 /// A process that starts.
@@ -84,6 +86,11 @@ impl Recorder {
         }
     }
 
+    /// An agent finds in its journal that an attempt was about to start.
+    pub(crate) fn interrupted(&self, token: Token) {
+        self.inner().interrupted.insert(token);
+    }
+
     /// Whether a process of this attempt runs.
     pub(crate) fn executes(&self, run: RunId, token: Token) -> bool {
         self.inner()
@@ -136,9 +143,17 @@ impl Recorder {
                     Some(AttemptEnd::Failure) => false,
                     _ => continue,
                 };
-                let really = self.inner().ended.get(&attempt.token).copied();
-                // An agent that died before it wrote the end down tells a failure of a process that ended well.
-                if really.is_none() || (said && really != Some(true)) {
+                let (really, interrupted) = {
+                    let inner = self.inner();
+                    let really = inner.ended.get(&attempt.token).copied();
+                    (really, inner.interrupted.contains(&attempt.token))
+                };
+                // An agent that died before it wrote the end down tells a failure of a process that ended well, or never began.
+                let fits = match really {
+                    Some(well) => well || !said,
+                    None => interrupted && !said,
+                };
+                if !fits {
                     let token = attempt.token;
                     world.finding(format!(
                         "run {} under {token} is said to have ended {said}, and did {really:?}",
