@@ -15,7 +15,7 @@ use sched_core::command::{Item, Reject, Reply};
 use sched_core::limits::REQUEST_TTL_MS;
 use sched_core::{Fault, NodeId, Timestamp};
 use sched_proto::v1;
-use sched_raft::{Formation, ProposeError, Replica};
+use sched_raft::{Formation, ProposeError, Replica, Role};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::timeout;
@@ -86,12 +86,21 @@ impl Shared {
     /// Returns leader time for what is computed from it and stays, as a first run time: a majority's clocks confirm it.
     ///
     /// # Errors
-    /// They do not, within the patience of a call.
+    /// They do not, within the patience of a call; or another node leads by now, and nobody will ask them.
     pub(crate) async fn leader_time(&self) -> Result<Timestamp, Reject> {
-        let mut confirmed = self.clock.confirmed();
-        match timeout(CONFIRM_PATIENCE, confirmed.wait_for(|yes| *yes)).await {
-            Ok(_) => Ok(self.clock.now()),
-            Err(_) => Err(unconfirmed()),
+        let (mut confirmed, mut roles) = (self.clock.confirmed(), self.replica.roles());
+        let this = self.replica.node();
+        let deposed = |role: &Role| role.leader.as_ref().is_some_and(|leader| leader.node != this);
+        tokio::select! {
+            biased;
+            yes = timeout(CONFIRM_PATIENCE, confirmed.wait_for(|yes| *yes)) => match yes {
+                Ok(_) => Ok(self.clock.now()),
+                Err(_) => Err(unconfirmed()),
+            },
+            _ = roles.wait_for(deposed) => Err(Reject::Overloaded {
+                what: "another node leads by now".to_owned(),
+                retry_after_ms: 1,
+            }),
         }
     }
 
