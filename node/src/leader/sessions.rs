@@ -124,11 +124,11 @@ pub(super) fn other_journal(shared: &Shared, reject: &Reject) -> ToWorker {
     message
 }
 
-/// Refuses a worker that belongs to another cluster: its journal may hold attempts under the same tokens, which it would never start.
-fn of_this_cluster(shared: &Shared, hello: &pb::Hello) -> Result<(), ToWorker> {
+/// Returns the refusal of a worker that belongs to another cluster: its journal may hold attempts under the same tokens, which it would never start.
+fn of_another_cluster(shared: &Shared, hello: &pb::Hello) -> Option<ToWorker> {
     let own = cluster_of(&shared.replica.formation().borrow());
     if hello.cluster.is_empty() || hello.cluster == own {
-        return Ok(());
+        return None;
     }
     let (worker, theirs) = (cut(&hello.worker), cut(&hello.cluster));
     shared.counters.workers_refused.add(1);
@@ -137,7 +137,7 @@ fn of_this_cluster(shared: &Shared, hello: &pb::Hello) -> Result<(), ToWorker> {
         "this is cluster {own}, and worker {worker:?} belongs to cluster {theirs}: let it join its own cluster, or start it with an \
          empty folder"
     );
-    Err(refused(reason, 10 * TRY_AGAIN_MS))
+    Some(refused(reason, 10 * TRY_AGAIN_MS))
 }
 
 /// Opens the session and binds the connection to it. An error is the last message to the worker.
@@ -146,7 +146,9 @@ async fn open(shared: &Shared, term: &Term, first: FromWorker, link: &Arc<Link>)
         .hello
         .ok_or_else(|| refused("the first message has no hello", 0))?;
     let draining = hello.draining;
-    of_this_cluster(shared, &hello)?;
+    if let Some(refusal) = of_another_cluster(shared, &hello) {
+        return Err(refusal);
+    }
     let command = session_open_from_wire(hello).map_err(|e| refused(e.to_string(), 0))?;
     let Command::SessionOpen {
         worker,

@@ -20,6 +20,8 @@
 //! It is a package of its own for the sake of a program of its own: starting the daemon anew for each command cost 5 ms of processor time
 //! for loading what a supervisor has no use for.
 
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that fails should say where"))]
+
 pub mod birth;
 mod clock;
 mod leaf;

@@ -1,4 +1,5 @@
 //! The program by itself, as the daemon starts it.
+#![allow(clippy::unwrap_used, reason = "a test that fails should say where")]
 
 use sched_supervisor::{SUPERVISOR_ARG, Spec};
 use std::io::{BufRead, BufReader};

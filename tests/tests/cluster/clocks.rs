@@ -6,7 +6,7 @@ use sched_proto::v1;
 use sched_tests::chaos::shim::{self, Shim};
 use sched_tests::tasks::now_ms;
 use sched_tests::{Cluster, Plan, Recorder, Site, eventually, ports, scenario};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Three years and half a day, so that what is told in whole days is the same on either side.
 const OFF_MS: i64 = 3 * 365 * 86_400_000 + 43_200_000;
@@ -62,27 +62,25 @@ fn far_off(ahead_ms: i64, way: &str) {
         led_by(cluster, right).await?;
         let status = cluster.cli(&["status"]).await?.done()?;
         ensure!(status.contains("nothing is started"), "{status}");
-        // Work is taken, and started when a majority knows the time again.
+        // A time that is counted from now would be counted from a clock that may be wrong, and for good.
+        let refused = cluster.cli(&["enqueue", "--in", "1s", "--sample", "ok"]).await?;
+        ensure!(
+            refused.code != 0 && refused.stderr.contains("do not confirm the leader's"),
+            "{refused}"
+        );
+        // What has no time is taken, and started when a majority knows the time again.
         let late = recorder.argv("late");
-        let line: Vec<&str> = ["--in", "1s", "--"]
-            .into_iter()
-            .chain(late.iter().map(String::as_str))
-            .collect();
-        let asked = Instant::now();
+        let line: Vec<&str> = ["--"].into_iter().chain(late.iter().map(String::as_str)).collect();
         let id = cluster.enqueue(&line).await?.to_string();
         settled(cluster, right).await?;
         ensure!(
-            recorder.by_note().get("late").is_none(),
+            !recorder.by_note().contains_key("late"),
             "started by a clock that nobody confirms"
         );
 
         cluster.start(dead)?;
         cluster.ready().await?;
-        let heard = recorder.hear("late", 1, COMPARED).await?;
-        ensure!(
-            heard[0].heard - tokio::time::Instant::from_std(asked) >= Duration::from_secs(1),
-            "{heard:?}"
-        );
+        recorder.hear("late", 1, COMPARED).await?;
         cluster.cli(&["wait", &id]).await?.done()?;
         for (note, starts) in recorder.by_note() {
             ensure!(starts.len() == 1, "{note} started {} times", starts.len());
