@@ -9,7 +9,7 @@
 //! - [`worker`] takes attempts from the leader and runs them
 //! - [`agent`] a worker alone, without a node around it
 //! - [`inspect`] looks at the data folder of a node that does not run
-#![deny(unsafe_code)]
+#![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that fails should say where"))]
 
 pub mod agent;

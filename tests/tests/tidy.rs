@@ -138,7 +138,7 @@ fn nothing_sleeps_on_a_thread() {
     let rule = "wait for an event, or with tokio's timer for a point in time";
     // The supervisor of a run's processes is a process of its own with nothing else to do.
     banned(rule, &[concat!("thread::", "sleep")], |path| {
-        !path.starts_with("node/src/worker/supervisor/")
+        !path.starts_with("node/supervisor/src/")
     });
     // A test that sleeps for a duration is slow when it is right and fails when the machine is slow.
     banned(
@@ -223,8 +223,10 @@ fn allowed() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
                 "sched-proto",
                 "sched-raft",
                 "sched-client",
+                "sched-supervisor",
             ]),
         ),
+        ("node/supervisor", BTreeSet::from(["sched-core"])),
         ("cli", BTreeSet::from(["sched-core", "sched-proto", "sched-client"])),
         ("fuzz", BTreeSet::from([])),
         ("tests", BTreeSet::from(["sched-core", "sched-proto", "sched-client"])),
@@ -369,9 +371,9 @@ fn every_crate_refuses_unsafe_code() {
         .filter(|s| s.is_rust() && s.path != "tests/tests/tidy.rs")
         .flat_map(|s| s.places(&["allow(unsafe_code"]));
     let holes: Vec<String> = holes
-        .filter(|place| !place.starts_with("node/src/worker/os.rs"))
+        .filter(|place| !place.starts_with("node/supervisor/src/birth.rs"))
         .collect();
-    none("unsafe code is in node/src/worker/os.rs or nowhere", holes);
+    none("unsafe code is in node/supervisor/src/birth.rs or nowhere", holes);
 }
 
 /// A command line in the documentation.

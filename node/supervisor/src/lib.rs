@@ -19,7 +19,7 @@
 //!
 //! It is a package of its own for the sake of a program of its own: starting the daemon anew for each command cost 5 ms of processor time
 //! for loading what a supervisor has no use for.
-
+#![deny(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that fails should say where"))]
 
 pub mod birth;
