@@ -156,7 +156,9 @@ fn a_killed_agent_comes_back_and_nothing_of_its_former_life_runs_beside_the_next
         // At once, as an init system does: it waits for its former life before it speaks.
         agent.start(cluster)?;
         worker(cluster, "a1", "is back", is_connected).await?;
-        ended(&processes).context("the agent is back, and of its former life there are")?;
+        ended(&processes)
+            .await
+            .context("the agent is back, and of its former life there are")?;
         println!("killed and back after {:.1} s", killed.elapsed().as_secs_f64());
         cluster.cli(&["dequeue", "--kill", &id.to_string()]).await?.done()?;
         Ok(())
@@ -176,7 +178,7 @@ fn a_stopped_agent_loses_its_runs_before_they_start_elsewhere() {
         a1.signal(Signal::STOP)?;
         let stopped = Instant::now();
         let gone = witness.all_gone(LEASE).await?;
-        ended(&processes)?;
+        ended(&processes).await?;
         // The second attempt holds the pipe anew: it is heard by its number of processes.
         let again = eventually("the run starts on the other agent", RESTARTED + SOON, async || {
             let runs = cluster.json(&["runs", &id.to_string()]).await?;

@@ -151,7 +151,7 @@ async fn end_all(cluster: &mut Cluster, way: Way) -> Result<(usize, Duration)> {
     if way == Way::AgentStopped {
         ensure!(after < LEASE, "gone only after {after:?}: the lease was over");
     }
-    ended(&processes)?;
+    ended(&processes).await?;
     match way {
         Way::AgentKilled => {
             cluster.start(0)?;

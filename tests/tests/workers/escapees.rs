@@ -9,10 +9,12 @@ use std::time::{Duration, Instant};
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncBufReadExt, BufReader, Interest};
 use tokio::net::unix::pipe;
-use tokio::time::timeout;
+use tokio::time::{timeout, timeout_at};
 
 /// Escape tries of one run: one process each.
 pub(crate) const TRIES: usize = 5;
+/// Between the close of a dying process's files and its end.
+const DYING: Duration = Duration::from_millis(500);
 
 /// What a process does first to get away, in shell; it ignores being asked to end in any case. All leave the group, the session and their
 /// parent twice.
@@ -125,13 +127,16 @@ impl Witness {
     }
 }
 
-/// Checks that processes have ended: each has its own witness in the kernel.
-pub(crate) fn ended(processes: &[(i32, AsyncFd<std::os::fd::OwnedFd>)]) -> Result<()> {
-    let alive: Vec<i32> = processes
-        .iter()
-        .filter(|(pid, _)| fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z ")))
-        .map(|(pid, _)| *pid)
-        .collect();
+/// Waits until processes have ended: each has its own witness in the kernel. One that dies lets go of the pipe a moment before it has ended.
+pub(crate) async fn ended(processes: &[(i32, AsyncFd<std::os::fd::OwnedFd>)]) -> Result<()> {
+    let end = tokio::time::Instant::now() + DYING;
+    let mut alive = Vec::new();
+    for (pid, process) in processes {
+        match timeout_at(end, process.readable()).await {
+            Ok(ended) => drop(ended?),
+            Err(_) => alive.push(*pid),
+        }
+    }
     ensure!(alive.is_empty(), "survivors: {alive:?}");
     Ok(())
 }
