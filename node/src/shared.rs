@@ -21,8 +21,9 @@ use std::time::Duration;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-/// For the clocks of a majority to be compared after an election; tried every 200 ms.
-const CONFIRM_PATIENCE: Duration = Duration::from_secs(2);
+/// For the clocks of a majority to be compared after an election; tried every 200 ms. Less than a client waits for an answer (1.5 s): its
+/// user is told why.
+const CONFIRM_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Handles and counters shared by the duties and the APIs.
 pub(crate) struct Shared {
