@@ -32,7 +32,7 @@ pub(crate) struct StatusView {
     stale_reports: u64,
     /// Too few nodes have room on their disks.
     refuses_work: bool,
-    /// The clocks of no majority confirm leader time: nothing is started.
+    /// The clocks of no majority confirm leader time: nothing that waits for a time is started.
     clocks_apart: bool,
     lateness: Vec<LatenessView>,
     workers: u32,
@@ -219,7 +219,7 @@ fn clock_alarm(status: &StatusView) -> Option<String> {
             span(ms.unsigned_abs())
         ))
     });
-    let nothing = "the clocks of no majority confirm leader time, nothing is started";
+    let nothing = "the clocks of no majority confirm leader time, nothing that waits for a time is started";
     let parts: Vec<String> = status
         .clocks_apart
         .then(|| nothing.to_owned())

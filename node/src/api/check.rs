@@ -176,7 +176,9 @@ fn members(shared: &Shared, findings: &mut Findings) {
 
 async fn clock_differences(shared: &Shared, findings: &mut Findings) {
     if shared.terms.current().is_some_and(|term| term.clocks_apart()) {
-        let text = "the clocks of no majority of the voters confirm leader time: nothing is started".to_owned();
+        let text =
+            "the clocks of no majority of the voters confirm leader time: nothing that waits for a time is started"
+                .to_owned();
         findings.error(
             "clock",
             text,

@@ -44,6 +44,14 @@ fn far_off(ahead_ms: i64, way: &str) {
             on_time(cluster, &recorder, node).await?;
         }
 
+        let late = recorder.argv("late");
+        let line: Vec<&str> = ["--in", "10s", "--"]
+            .into_iter()
+            .chain(late.iter().map(String::as_str))
+            .collect();
+        let id = cluster.enqueue(&line).await?.to_string();
+        let due = tokio::time::Instant::now() + Duration::from_secs(10);
+
         // One of the two whose clocks are right dies: of the two that are left nobody knows which is.
         let dead = cluster.leader().await?;
         cluster.kill9(dead).await?;
@@ -61,18 +69,17 @@ fn far_off(ahead_ms: i64, way: &str) {
         .await?;
         led_by(cluster, right).await?;
         let status = cluster.cli(&["status"]).await?.done()?;
-        ensure!(status.contains("nothing is started"), "{status}");
+        ensure!(status.contains("nothing that waits for a time is started"), "{status}");
         // A time that is counted from now would be counted from a clock that may be wrong, and for good.
         let refused = cluster.cli(&["enqueue", "--in", "1s", "--sample", "ok"]).await?;
         ensure!(
             refused.code != 0 && refused.stderr.contains("do not confirm the leader's"),
             "{refused}"
         );
-        // What has no time is taken, and started when a majority knows the time again.
-        let late = recorder.argv("late");
-        let line: Vec<&str> = ["--"].into_iter().chain(late.iter().map(String::as_str)).collect();
-        let id = cluster.enqueue(&line).await?.to_string();
+        // What has no time needs no clock.
+        cluster.cli(&["enqueue", "--sample", "ok", "--wait"]).await?.done()?;
         settled(cluster, right).await?;
+        tokio::time::sleep_until(due + Duration::from_secs(1)).await;
         ensure!(
             !recorder.by_note().contains_key("late"),
             "started by a clock that nobody confirms"
