@@ -221,7 +221,7 @@ async fn stamps_are_true(cluster: &Cluster, begun_ms: i64, canary: u64) -> Resul
         .await?;
     let true_time = begun_ms - CLOCK_MS_MAX..now_ms() + CLOCK_MS_MAX;
     let tasks = reply.into_inner().tasks;
-    ensure!(tasks.len() == 5, "{} tasks", tasks.len());
+    ensure!(tasks.len() == 6, "{} tasks", tasks.len());
     for task in tasks {
         for stamp in [Some(task.created_at_unix_ms), task.ended_at_unix_ms]
             .into_iter()
