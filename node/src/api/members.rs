@@ -7,9 +7,10 @@ use sched_core::command::Reject;
 use sched_proto::convert;
 use sched_proto::v1::change_members_request::Change;
 use sched_proto::v1::{ChangeMembersRequest, FailureKind, HandOver, ReplaceMember};
-use sched_raft::{Member, RaftError};
+use sched_raft::{Member, RaftError, Replica};
 use std::collections::BTreeSet;
 use std::time::Duration;
+use tokio::time::Instant;
 use tonic::Status;
 
 /// More voters make every write slower and hardly any cluster safer.
@@ -18,6 +19,10 @@ const VOTERS_MAX: usize = 5;
 const LAG_ENTRIES_MAX: u64 = 1000;
 /// How long another voter may take to lead.
 const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(5);
+/// A member that runs is heard within this by a new leader: two of the longest election timeouts. Less than a client waits for an answer.
+const HEARD: Duration = Duration::from_secs(1);
+/// Heartbeats come as often.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// What a change comes down to.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -39,7 +44,9 @@ pub(super) async fn change(shared: &Shared, call: ChangeMembersRequest) -> Resul
         .change
         .ok_or_else(|| errors::invalid("change", "none; expected promote, demote, remove, replace or hand_over"))?;
     let replica = &shared.replica;
-    let steps = steps(&replica.members(), replica.node(), change).map_err(|reject| errors::rejected(&reject))?;
+    let steps = decided(replica, change)
+        .await
+        .map_err(|reject| errors::rejected(&reject))?;
     tracing::info!(?change, ?steps, "the membership is to be changed");
     let only_hand_over = matches!(change, Change::HandOver(_));
     if steps.hand_over {
@@ -59,6 +66,19 @@ pub(super) async fn change(shared: &Shared, call: ChangeMembersRequest) -> Resul
         replica.remove(node).await.map_err(|e| refused(&e))?;
     }
     Ok(())
+}
+
+/// Decides what is to be done. A leader that has just been elected has not heard of all members yet: it looks again before it refuses.
+async fn decided(replica: &Replica, change: Change) -> Result<Steps, Reject> {
+    let heard_by = Instant::now() + HEARD;
+    loop {
+        let members = replica.members();
+        let silent = members.iter().any(|member| member.reachable != Some(true));
+        match steps(&members, replica.node(), change) {
+            Err(_) if silent && Instant::now() < heard_by => tokio::time::sleep(LOOK_AGAIN).await,
+            decided => return decided,
+        }
+    }
 }
 
 fn refused(error: &RaftError) -> Status {
