@@ -342,6 +342,7 @@ impl Builder<'_> {
             ("mail_subject", input.mail.subject.is_some(), "mail_to"),
             ("mail_text", input.mail.text.is_some(), "mail_to"),
             ("payload", input.payload.is_some(), "queue"),
+            ("progress_timeout", input.progress_timeout.is_some(), "queue"),
         ];
         match companions.iter().find(|(_, is_given, of)| *is_given && *of != kind) {
             Some((field, _, of)) => {
@@ -506,6 +507,10 @@ impl Builder<'_> {
         Ok(Action::Worker {
             queue: input.queue.clone().unwrap_or_default(),
             payload,
+            progress_timeout_ms: match &input.progress_timeout {
+                Some(text) => Some(self.duration("action", "progress_timeout", text)?),
+                None => None,
+            },
         })
     }
 

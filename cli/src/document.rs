@@ -95,7 +95,7 @@ impl TaskDocument {
 
 /// Fields of a task that are called otherwise where people write them: first as the task has it, then the part and the field of a
 /// document, from which the flag follows.
-const CALLED: [(&str, &str, &str); 43] = [
+const CALLED: [(&str, &str, &str); 44] = [
     ("bounds.not_before", "schedule", "not_before"),
     ("bounds.until", "schedule", "until"),
     ("bounds.expires", "schedule", "expires"),
@@ -130,6 +130,7 @@ const CALLED: [(&str, &str, &str); 43] = [
     ("action.command.limits.cpu_s", "action", "limit_cpu"),
     ("action.command.limits.memory_bytes", "action", "limit_memory"),
     ("action.command.limits.files", "action", "limit_files"),
+    ("action.progress_timeout_ms", "action", "progress_timeout"),
     ("action.http.url", "action", "http"),
     ("action.http.success_statuses", "action", "http_status"),
     ("action.http.timeout_ms", "action", "http_timeout"),
@@ -407,13 +408,18 @@ fn action_of(action: &Action) -> ActionInput {
                 text: Some(text.clone()).filter(|text| !text.is_empty()),
             };
         }
-        Action::Worker { queue, payload } => {
+        Action::Worker {
+            queue,
+            payload,
+            progress_timeout_ms,
+        } => {
             input.queue = Some(queue.clone());
             let json = |payload: &[u8]| match serde_json::from_slice::<serde_json::Value>(payload) {
                 Ok(value) => value.to_string(),
                 Err(_) => serde_json::Value::from(String::from_utf8_lossy(payload)).to_string(),
             };
             input.payload = (!payload.is_empty()).then(|| json(payload));
+            input.progress_timeout = progress_timeout_ms.map(format_duration);
         }
     }
     input

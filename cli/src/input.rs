@@ -206,6 +206,10 @@ pub(crate) struct ActionInput {
         skip_serializing_if = "Option::is_none"
     )]
     pub(crate) payload: Option<String>,
+    /// Longest silence of the remote worker's handler: when it has not told its progress for so long, the attempt has failed [default: none]
+    #[arg(long, value_name = "D")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) progress_timeout: Option<String>,
     /// Sleep MS milliseconds, then succeed or fail: ok, fail, ok,500
     #[arg(long, value_name = "ok|fail[,MS]")]
     #[serde(skip_serializing_if = "Option::is_none")]

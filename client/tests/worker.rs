@@ -40,6 +40,7 @@ fn job(number: u64, payload: &str) -> wire::Job {
         action: Action::Worker {
             queue: "q".into(),
             payload: payload.into(),
+            progress_timeout_ms: None,
         },
         time_limit: None,
         params: vec![("k".into(), "v".into())],
@@ -143,6 +144,7 @@ async fn errors_panics_and_delays_are_answers() {
     other.action = Action::Worker {
         queue: "z".into(),
         payload: Vec::new(),
+        progress_timeout_ms: None,
     };
     let sample = Action::Sample {
         succeed: true,
@@ -354,6 +356,95 @@ async fn a_time_limit_is_a_failure() {
         "{reason}"
     );
     worker.abort();
+}
+
+/// A run of queue `q` whose handler has promised progress.
+fn promising(number: u64, payload: &str, progress_timeout_ms: u64) -> pb::Run {
+    job_to_wire(&wire::Job {
+        action: Action::Worker {
+            queue: "q".into(),
+            payload: payload.into(),
+            progress_timeout_ms: Some(progress_timeout_ms),
+        },
+        ..job(number, "")
+    })
+}
+
+#[tokio::test]
+async fn one_that_promised_progress_and_tells_none_has_failed() {
+    let mut leader = FakeLeader::start().await;
+    let (tx, mut told) = mpsc::unbounded_channel();
+    let worker = tokio::spawn(worker(&leader).run(move |job: Job| {
+        let tx = tx.clone();
+        async move {
+            if job.payload() == b"diligent" {
+                assert_eq!(job.progress_timeout(), Some(SHORT));
+                // Together longer than the timeout.
+                for step in 0..4 {
+                    tokio::time::sleep(SHORT * 4 / 10).await;
+                    job.progress(step * 25, "on it");
+                }
+                return;
+            }
+            job.progress(10, "begun");
+            // What is logged is no progress.
+            loop {
+                job.log("still here");
+                tokio::select! {
+                    why = job.stopped() => {
+                        tx.send(why).expect("the test listens");
+                        std::future::pending::<()>().await
+                    }
+                    () = tokio::time::sleep(Duration::from_millis(5)) => {}
+                }
+            }
+        }
+    }));
+    let mut stream = leader.welcome(LONG).await;
+    stream.run(vec![promising(1, "diligent", 1000)]).await;
+    let (verdict, reason, _) = said(stream.completed().await);
+    assert!(verdict == Verdict::Success, "{reason}");
+    stream.record(id(1), token(1)).await;
+    stream.run(vec![promising(2, "lazy", 50)]).await;
+    let (verdict, reason, _) = said(stream.completed().await);
+    assert_eq!(told.recv().await, Some(Cause::NoProgress(Duration::from_millis(50))));
+    assert!(
+        verdict == Verdict::Failure && reason.contains("no progress for 50 ms"),
+        "{reason}"
+    );
+    worker.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn one_that_blocks_its_thread_is_left_behind() {
+    let mut leader = FakeLeader::start().await;
+    let (tx, rx) = std::sync::mpsc::channel::<()>();
+    let rx = Arc::new(std::sync::Mutex::new(rx));
+    let worker = tokio::spawn(worker(&leader).slots(1).run(move |job: Job| {
+        let rx = rx.clone();
+        async move {
+            if job.payload() == b"stuck" {
+                // Until the test lets go.
+                let _ = rx.lock().expect("one handler has it").recv();
+            }
+        }
+    }));
+    let mut stream = leader.welcome(LONG).await;
+    stream.run(vec![promising(1, "stuck", 50)]).await;
+    let (verdict, reason, _) = said(stream.completed().await);
+    assert!(
+        verdict == Verdict::Failure && reason.contains("no progress for 50 ms") && reason.contains("left behind"),
+        "{reason}"
+    );
+    stream.record(id(1), token(1)).await;
+    stream.run(vec![promising(2, "", 1000)]).await;
+    assert_eq!(verdict_of_next(&mut stream).await, Verdict::Success, "its slot is free");
+    drop(tx);
+    worker.abort();
+}
+
+async fn verdict_of_next(stream: &mut WorkerStream) -> Verdict {
+    verdict(&stream.completed().await)
 }
 
 #[tokio::test]

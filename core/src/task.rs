@@ -200,6 +200,8 @@ pub enum Action {
         queue: String,
         /// What it means is between whoever submits it and the worker.
         payload: Vec<u8>,
+        /// The longest that its handler may say nothing of its progress, in milliseconds: then the attempt has failed.
+        progress_timeout_ms: Option<u64>,
     },
 }
 

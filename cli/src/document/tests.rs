@@ -178,7 +178,7 @@ fn a_task_written_as_a_document_is_read_as_the_same_task() {
         "action: {sample: ok}\npolicy: {delivery: at-most-once, on_disconnect: continue, lost_hold: 10m}",
         "action: {sample: ok}\npolicy: {tries: 1, time_limit: none, keep_for: 7d, priority: 0}",
         "action: {queue: images, payload: {b: [1, 2.5, null, true, '@x'], a: {z: 'ä'}}}",
-        "action: {queue: images, payload: text}",
+        "action: {queue: images, payload: text, progress_timeout: 30s}",
         "action: {queue: images}",
         "action: {sample: ok}\npolicy: {group: 'reports:2', require: {gpu: 'yes'}, prefer: {zone: x, disk: ssd}}",
     ] {
@@ -315,6 +315,16 @@ fn what_a_task_says_wrong_is_named_by_its_field() {
             "together with action.queue",
         ),
         ("action: {queue: '', payload: 1}", "action.queue", "expected 1 to 256"),
+        (
+            "action: {queue: q, progress_timeout: 0s}",
+            "action.progress_timeout",
+            "every 30s",
+        ),
+        (
+            "action: {sample: ok, progress_timeout: 30s}",
+            "action.progress_timeout",
+            "together with action.queue",
+        ),
         ("action: {sample: maybe}", "action.sample", "ok,500"),
         ("action: {http: 'GET nowhere'}", "action.http", "http"),
         (

@@ -20,8 +20,10 @@ pub(super) fn action_line(spec: &TaskSpec) -> String {
             let first = to.first().map_or("", String::as_str);
             format!("mail {first}{others}: {subject}")
         }
-        Action::Worker { queue, payload } if payload.is_empty() => format!("queue {queue}"),
-        Action::Worker { queue, payload } => format!("queue {queue}: {}", shortened(&String::from_utf8_lossy(payload))),
+        Action::Worker { queue, payload, .. } if payload.is_empty() => format!("queue {queue}"),
+        Action::Worker { queue, payload, .. } => {
+            format!("queue {queue}: {}", shortened(&String::from_utf8_lossy(payload)))
+        }
     }
 }
 

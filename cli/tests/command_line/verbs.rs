@@ -189,19 +189,22 @@ async fn the_forms_of_schedules_and_actions_reach_the_cluster() {
     let file = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(file.path(), [0, 255, b'{']).expect("written");
     let bytes = format!("@{}", file.path().display());
-    for (payload, expected) in [
+    for (flags, expected, progress_timeout_ms) in [
         (
             &["--payload", "{\"b\": 1,  \"a\": [2]}"][..],
             &b"{\"a\":[2],\"b\":1}"[..],
+            None,
         ),
-        (&["--payload", &bytes], &[0, 255, b'{']),
-        (&[], b""),
+        (&["--payload", &bytes], &[0, 255, b'{'], None),
+        (&[], b"", None),
+        (&["--progress-timeout", "1m30s"], b"", Some(90_000)),
     ] {
         let worker = Action::Worker {
             queue: "images".into(),
             payload: expected.to_vec(),
+            progress_timeout_ms,
         };
-        assert_eq!(action(&[&["--queue", "images"], payload].concat()).await, worker);
+        assert_eq!(action(&[&["--queue", "images"], flags].concat()).await, worker);
     }
     let mail = action(&[
         "--mail-to",

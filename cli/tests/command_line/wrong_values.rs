@@ -107,6 +107,7 @@ pub(crate) const WRONG: &[Wrong] = &[
     ),
     task("http-status", "--http http://x", "x", NUMBER),
     task("http-timeout", "--http http://x", "soon", DURATION),
+    task("progress-timeout", "--queue q", "soon", DURATION),
     task("expect", "--http http://x", "(ok", "ok|done"),
     shown("a\\tb", task("queue", "", "a\tb", NAME)),
     task("payload", "--queue q", "{x", "{\"width\": 640}"),

@@ -3,7 +3,7 @@
 mod inbound;
 mod timers;
 
-use super::attempt::{self, Finished, Handler};
+use super::attempt::{self, Finished, Handler, Limits};
 use super::contact::{Contact, Phase};
 use super::held::{Held, Step};
 use super::job::{Facts, Heard, Job, Said};
@@ -175,10 +175,15 @@ impl Agent {
         let said = Arc::new(Said::new(job.token, self.heard.clone()));
         self.held.begun(&job, stopper.clone(), said.clone());
         // Looked at when it came: there is no other action here.
-        let (queue, payload) = match job.action {
-            Action::Worker { queue, payload } => (queue, payload),
-            _ => (String::new(), Vec::new()),
+        let (queue, payload, progress_timeout_ms) = match job.action {
+            Action::Worker {
+                queue,
+                payload,
+                progress_timeout_ms,
+            } => (queue, payload, progress_timeout_ms),
+            _ => (String::new(), Vec::new(), None),
         };
+        let progress_timeout = progress_timeout_ms.map(Duration::from_millis);
         let facts = Facts {
             queue,
             payload: payload.into(),
@@ -189,6 +194,7 @@ impl Agent {
             task_name: job.task_name,
             scheduled_at: job.scheduled_at,
             deadline: job.time_limit.and_then(|limit| Instant::now().checked_add(limit)),
+            progress_timeout,
             params: job.params,
         };
         let handed = Job {
@@ -197,7 +203,12 @@ impl Agent {
             said,
         };
         let (handler, token, grace) = (self.handler.clone(), job.token, self.identity.grace);
-        let done = attempt::run(handler, handed, stopper, job.time_limit, grace);
+        let limits = Limits {
+            time: job.time_limit,
+            progress: progress_timeout,
+            grace,
+        };
+        let done = attempt::run(handler, handed, stopper, limits);
         self.runs.spawn(done.map(move |finished| (token, finished)));
     }
 

@@ -1,17 +1,19 @@
-//! Runs one attempt: the handler under its time limit, and what came of it.
+//! Runs one attempt: the handler under its limits, and what came of it.
 
-use super::job::{Answer, Job};
+use super::job::{Answer, Job, Said};
 use super::stop::{Cause, Stopper, Urgency};
 use crate::clock;
-use futures::FutureExt;
 use futures::future::BoxFuture;
 use sched_core::limits::{OUTPUT_TAIL_BYTES_MAX, RESULT_BYTES_MAX};
 use sched_core::run::{RunResult, Verdict};
 use std::any::Any;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::timeout;
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{Instant, sleep_until, timeout};
+
+/// How long a handler that is dropped may take to be gone: one that blocks its thread is left behind.
+const GONE_WITHIN: Duration = Duration::from_secs(1);
 
 /// What does the work.
 pub(super) type Handler = Arc<dyn Fn(Job) -> BoxFuture<'static, Answer> + Send + Sync>;
@@ -42,28 +44,46 @@ impl Finished {
     }
 }
 
+/// How long a handler may take.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct Limits {
+    /// In all.
+    pub(super) time: Option<Duration>,
+    /// Without telling its progress.
+    pub(super) progress: Option<Duration>,
+    /// To end by itself when it is told to.
+    pub(super) grace: Duration,
+}
+
 /// Runs an attempt to its end. Dropping the future drops the handler's.
-pub(super) async fn run(
-    handler: Handler,
-    job: Job,
-    stopper: Stopper,
-    limit: Option<Duration>,
-    grace: Duration,
-) -> Finished {
+pub(super) async fn run(handler: Handler, job: Job, stopper: Stopper, limits: Limits) -> Finished {
     let started_at = clock::wall();
     let said = job.said.clone();
     let (run, token) = (job.run(), job.token());
-    let work = AssertUnwindSafe(async move { handler(job).await }).catch_unwind();
-    let answer = tokio::select! {
+    // A task of its own: one that blocks its thread keeps nobody from seeing that its time is over.
+    let mut work = JoinSet::new();
+    work.spawn(async move { handler(job).await });
+    let mut ended = tokio::select! {
         // First: one that is done is not dropped.
         biased;
-        answer = work => Some(answer.unwrap_or_else(|panic| {
-            tracing::error!(%run, attempt = %token, "a handler panicked");
-            Answer::Failed(format!("the handler panicked: {}", message_of(&*panic)))
-        })),
-        () = overdue(&stopper, limit, grace) => None,
+        ended = work.join_next() => ended,
+        () = overdue(&stopper, &said, limits) => None,
     };
-    let (verdict, result, reason) = judge(answer, stopper.cause());
+    let mut left_behind = false;
+    if ended.is_none() {
+        work.abort_all();
+        match timeout(GONE_WITHIN, work.join_next()).await {
+            // It may have ended while it was dropped.
+            Ok(late) => ended = late,
+            Err(_) => {
+                tracing::warn!(%run, attempt = %token, "a handler blocks its thread: its attempt is over, it is not");
+                left_behind = true;
+                work.detach_all();
+            }
+        }
+    }
+    let answer = ended.and_then(answer_of);
+    let (verdict, result, reason) = judge(answer, stopper.cause(), left_behind);
     let output_tail = said.output(|output| {
         output.end();
         output.tail(OUTPUT_TAIL_BYTES_MAX).to_vec()
@@ -81,25 +101,59 @@ pub(super) async fn run(
     }
 }
 
-/// Ready when the handler has had its time: it was told to end, by somebody or because its limit was over, and the grace is over too.
-async fn overdue(stopper: &Stopper, limit: Option<Duration>, grace: Duration) {
-    let mut signal = stopper.signal();
-    match limit {
-        Some(limit) => {
-            if timeout(limit, signal.reached(Urgency::Terminate)).await.is_err() {
-                stopper.raise(Urgency::Terminate, Cause::TimeLimit(limit));
-            }
+/// What a handler's task ended with; nothing when it was dropped.
+fn answer_of(ended: Result<Answer, JoinError>) -> Option<Answer> {
+    match ended {
+        Ok(answer) => Some(answer),
+        Err(error) if error.is_cancelled() => None,
+        Err(error) => {
+            tracing::error!(%error, "a handler panicked");
+            let panic = error.into_panic();
+            Some(Answer::Failed(format!("the handler panicked: {}", message_of(&*panic))))
         }
-        None => signal.reached(Urgency::Terminate).await,
+    }
+}
+
+/// Ready when the handler has had its time: it was told to end, by somebody or because a limit was reached, and the grace is over too.
+async fn overdue(stopper: &Stopper, said: &Said, limits: Limits) {
+    let mut signal = stopper.signal();
+    tokio::select! {
+        () = signal.reached(Urgency::Terminate) => {}
+        cause = exceeded(said, limits) => stopper.raise(Urgency::Terminate, cause),
     }
     // Whichever comes first.
-    let _ = timeout(grace, signal.reached(Urgency::Kill)).await;
+    let _ = timeout(limits.grace, signal.reached(Urgency::Kill)).await;
+}
+
+/// Waits until a limit is reached. What is too far away for the clock is never reached.
+async fn exceeded(said: &Said, limits: Limits) -> Cause {
+    let after = |start: Instant, limit: Option<Duration>| limit.and_then(|limit| start.checked_add(limit));
+    let over_at = after(Instant::now(), limits.time);
+    loop {
+        let silent_at = after(said.progressed_at(), limits.progress);
+        let Some(next) = over_at.into_iter().chain(silent_at).min() else {
+            return std::future::pending().await;
+        };
+        sleep_until(next).await;
+        match (limits.time, limits.progress) {
+            (Some(limit), _) if over_at == Some(next) => return Cause::TimeLimit(limit),
+            // Progress told in the meantime moves the end.
+            (_, Some(limit)) if after(said.progressed_at(), limits.progress) <= Some(next) => {
+                return Cause::NoProgress(limit);
+            }
+            _ => {}
+        }
+    }
 }
 
 /// Combines the answer with why it was told to end.
 ///
 /// `Cancelled` without a cancellation in the cluster's state means that the worker gave the attempt up: it may run elsewhere.
-fn judge(answer: Option<Answer>, cause: Option<Cause>) -> (Verdict, Vec<u8>, String) {
+fn judge(answer: Option<Answer>, cause: Option<Cause>, left_behind: bool) -> (Verdict, Vec<u8>, String) {
+    let described = |cause: Cause| match left_behind {
+        true => format!("{}; it blocks its thread and was left behind", cause.describe()),
+        false => cause.describe(),
+    };
     let failure = |reason: String| (Verdict::Failure { reason }, Vec::new(), String::new());
     match (answer, cause) {
         (Some(Answer::Done(result)), _) if result.len() > RESULT_BYTES_MAX => failure(format!(
@@ -112,9 +166,9 @@ fn judge(answer: Option<Answer>, cause: Option<Cause>) -> (Verdict, Vec<u8>, Str
             let delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
             (Verdict::DelayMe { delay_ms, reason }, Vec::new(), String::new())
         }
-        (None, Some(cause @ Cause::TimeLimit(_))) => failure(cause.describe()),
+        (None, Some(cause @ (Cause::TimeLimit(_) | Cause::NoProgress(_)))) => failure(described(cause)),
         (None, cause) => {
-            let reason = cause.map(Cause::describe).unwrap_or_default();
+            let reason = cause.map(described).unwrap_or_default();
             (Verdict::Cancelled, Vec::new(), reason)
         }
     }
@@ -134,6 +188,7 @@ mod tests {
     fn answers_are_judged() {
         let failure = |reason: &str| Verdict::Failure { reason: reason.into() };
         let limit = Cause::TimeLimit(Duration::from_millis(5));
+        let silence = Cause::NoProgress(Duration::from_millis(5));
         // answer, cause -> verdict, reason
         let rows = [
             (Some(Answer::done()), None, Verdict::Success, ""),
@@ -142,13 +197,14 @@ mod tests {
             (Some(Answer::Failed("x".into())), None, failure("x"), ""),
             (None, Some(Cause::Cancelled), Verdict::Cancelled, "cancelled"),
             (None, Some(limit), failure(&limit.describe()), ""),
+            (None, Some(silence), failure(&silence.describe()), ""),
         ];
         for (answer, cause, verdict, reason) in rows {
             let shown = format!("{answer:?} {cause:?}");
-            let (got, _, why) = judge(answer, cause);
+            let (got, _, why) = judge(answer, cause, false);
             assert_eq!((got, why.as_str()), (verdict, reason), "{shown}");
         }
-        let (verdict, result, _) = judge(Some(Answer::Done(vec![0; RESULT_BYTES_MAX + 1])), None);
+        let (verdict, result, _) = judge(Some(Answer::Done(vec![0; RESULT_BYTES_MAX + 1])), None, false);
         assert!(matches!(verdict, Verdict::Failure { reason } if reason.contains("16385")) && result.is_empty());
     }
 }

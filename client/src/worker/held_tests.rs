@@ -25,6 +25,7 @@ fn job(index: u64, delivery: Delivery) -> Job {
         action: Action::Worker {
             queue: "q".into(),
             payload: Vec::new(),
+            progress_timeout_ms: None,
         },
         time_limit: None,
         params: Vec::new(),

@@ -33,6 +33,7 @@ pub(super) struct Facts {
     pub(super) task_name: Option<String>,
     pub(super) scheduled_at: Timestamp,
     pub(super) deadline: Option<Instant>,
+    pub(super) progress_timeout: Option<Duration>,
     pub(super) params: Vec<(String, String)>,
 }
 
@@ -95,6 +96,12 @@ impl Job {
         self.facts.deadline
     }
 
+    /// Returns how long it may go without [`progress`](Self::progress), if its task says so: then it is told to stop, and dropped after
+    /// the worker's grace. What is logged does not count.
+    pub fn progress_timeout(&self) -> Option<Duration> {
+        self.facts.progress_timeout
+    }
+
     /// Returns the parameters of a manual trigger.
     pub fn params(&self) -> &[(String, String)] {
         &self.facts.params
@@ -118,7 +125,8 @@ impl Job {
     }
 
     /// Waits until it shall stop, and says why. A handler that has something to tidy up waits for this beside its work; it is dropped
-    /// when the worker's grace is over. One that blocks its thread cannot be dropped, and has to look at [`is_stopped`](Self::is_stopped).
+    /// when the worker's grace is over. One that blocks its thread cannot be dropped, and has to look at [`is_stopped`](Self::is_stopped);
+    /// if it does not, its attempt is over all the same, and the reason says that it was left behind.
     pub async fn stopped(&self) -> Cause {
         let mut stop = self.stop.clone();
         stop.reached(Urgency::Terminate).await;
@@ -221,9 +229,11 @@ pub(super) struct Said {
     inner: Mutex<Inner>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Inner {
     progress: Option<(Option<u32>, String)>,
+    /// When it was told; before the first time, when the attempt began.
+    progressed_at: Instant,
     output: Output,
 }
 
@@ -232,7 +242,11 @@ impl Said {
         Self {
             token,
             heard,
-            inner: Mutex::default(),
+            inner: Mutex::new(Inner {
+                progress: None,
+                progressed_at: Instant::now(),
+                output: Output::default(),
+            }),
         }
     }
 
@@ -252,6 +266,7 @@ impl Said {
             };
             inner.output.line(&line);
             inner.progress = Some((percent, message));
+            inner.progressed_at = Instant::now();
         }
         self.heard.note(self.token);
     }
@@ -264,6 +279,11 @@ impl Said {
     /// Returns the newest progress.
     pub(super) fn newest(&self) -> Option<(Option<u32>, String)> {
         self.inner().progress.clone()
+    }
+
+    /// Returns when progress was told last; before the first time, when the attempt began.
+    pub(super) fn progressed_at(&self) -> Instant {
+        self.inner().progressed_at
     }
 
     /// Looks at the output.

@@ -23,6 +23,8 @@ pub enum Cause {
     Cancelled,
     /// It ran longer than its task allows.
     TimeLimit(Duration),
+    /// It did not tell its progress for as long as its task allows.
+    NoProgress(Duration),
     /// The worker lost contact with the leader: the attempt may be started elsewhere.
     ContactLost,
     /// The worker is stopping.
@@ -37,6 +39,10 @@ impl Cause {
         match self {
             Cause::Cancelled => "cancelled".to_owned(),
             Cause::TimeLimit(limit) => format!("killed: it ran longer than its time limit of {} ms", limit.as_millis()),
+            Cause::NoProgress(limit) => format!(
+                "killed: it told no progress for {} ms, its progress timeout",
+                limit.as_millis()
+            ),
             Cause::ContactLost => "killed: the worker lost contact with the leader".to_owned(),
             Cause::Leaving => "killed: the worker is stopping".to_owned(),
             Cause::Stale => "killed: another attempt has taken its place".to_owned(),

@@ -38,6 +38,8 @@ REPEAT_AFTER = 5.0
 SLEEP_MAX = 0.5
 PROGRESS_EVERY = 0.2
 RECORD_PATIENCE = 3.0
+#: Seconds that a function may take to end when it was interrupted.
+GONE_WITHIN = 1.0
 RESULT_BYTES_MAX = OUTPUT_TAIL_BYTES_MAX = 16 * 1024
 CHUNK_BYTES_MAX = 256 * 1024
 TEXT_BYTES_MAX = 4 * 1024
@@ -98,9 +100,13 @@ class Attempt:
     job: Optional[Job] = None
     thread: Optional[threading.Thread] = None
     number: int = 0
-    #: When the function is interrupted.
+    #: When the function is interrupted, and when it is left behind because it did not end then.
     interrupt_at: Optional[float] = None
     interrupted: bool = False
+    leave_at: Optional[float] = None
+    started_ms: int = 0
+    #: A limit was reached: its end is a failure.
+    failed: bool = False
     completed: Optional[pb.Completed] = None
     nack: Optional[pb.Nack] = None
     sent_at: Optional[float] = None
@@ -305,7 +311,7 @@ class Agent:
             if self._outbox.progress:
                 wakes.append(self._progress_at)
         wakes += [until for until, _ in self._readers]
-        wakes += [attempt.interrupt_at for attempt in self._held.values() if attempt.interrupt_at and attempt.is_running]
+        wakes += [at for attempt in self._held.values() for at in _wakes_of(attempt)]
         return max(0.0, min(wakes) - now) + 0.001
 
     # ---- time ----
@@ -339,15 +345,27 @@ class Agent:
                 self._gone_by = now + RECORD_PATIENCE
 
     def _watch(self, attempt: Attempt, now: float) -> None:
-        """Tells a function to stop when its time is over, and interrupts one whose grace is over."""
-        if not attempt.is_running or attempt.job is None:
+        """Tells a function to stop when a limit is reached, interrupts one whose grace is over, and leaves one behind that does not end."""
+        job = attempt.job
+        if not attempt.is_running or job is None:
             return
-        deadline = attempt.job.deadline
-        if deadline is not None and deadline <= now:
-            self._tell_to_stop(attempt, "it ran longer than its time limit")
+        if not job.cancelled:
+            silent_at = job._silent_at
+            if job.deadline is not None and job.deadline <= now:
+                attempt.failed = True
+                self._tell_to_stop(attempt, "it ran longer than its time limit")
+            elif silent_at is not None and silent_at <= now:
+                attempt.failed = True
+                self._tell_to_stop(attempt, f"it told no progress for {job.progress_timeout:g} s, its progress timeout")
         if attempt.interrupt_at is not None and attempt.interrupt_at <= now and not attempt.interrupted:
             attempt.interrupted = True
+            attempt.leave_at = now + GONE_WITHIN
             self._interrupt(attempt)
+        if attempt.leave_at is not None and attempt.leave_at <= now:
+            log.warning("run %s is inside a call that cannot be interrupted: its attempt is over, the call is not", job.run)
+            verdict = pb.VERDICT_FAILURE if attempt.failed else pb.VERDICT_CANCELLED
+            reason = f"{job.cancel_reason}; it was inside a call that cannot be interrupted, and was left behind"
+            self._end(attempt, verdict, reason)
 
     def _tell_to_stop(self, attempt: Attempt, cause: str) -> None:
         job = attempt.job
@@ -603,30 +621,33 @@ class Agent:
         """The one way into running: from here on the token counts as used, whatever happens."""
         run = attempt.run
         assert run is not None, "what waits has its run"
+        worker = run.action.worker
         job = Job(
-            queue=run.action.worker.queue,
-            payload=run.action.worker.payload,
+            queue=worker.queue,
+            payload=worker.payload,
             run=f"{run.attempt.run.task}:{run.attempt.run.number}",
             attempt=run.attempt_number,
             token=token,
             scheduled_at=datetime.fromtimestamp(run.scheduled_at_ms / 1000, timezone.utc),
             time_limit=run.time_limit_ms / 1000 if run.HasField("time_limit_ms") else None,
+            progress_timeout=worker.progress_timeout_ms / 1000 if worker.HasField("progress_timeout_ms") else None,
             params={param.name: param.value for param in run.params},
             namespace=run.namespace,
             task_name=run.task_name or None,
             heard=self._note,
         )
         attempt.job, attempt.number, attempt.asks = job, run.attempt_number, False
+        attempt.started_ms = wall_ms()
         attempt.thread = threading.Thread(
-            target=self._work, args=(token, job, self._handlers[job.queue]), name=f"sched-run-{job.run}", daemon=True
+            target=self._work, args=(token, attempt, job), name=f"sched-run-{job.run}", daemon=True
         )
         attempt.thread.start()
 
-    def _work(self, token: Token, job: Job, handler: Callable[[Job], Any]) -> None:
+    def _work(self, token: Token, attempt: Attempt, job: Job) -> None:
         """Runs a function, in its own thread."""
-        started, verdict, reason, delay_ms, result = wall_ms(), pb.VERDICT_SUCCESS, "", 0, b""
+        verdict, reason, delay_ms, result = pb.VERDICT_SUCCESS, "", 0, b""
         try:
-            value = handler(job)
+            value = self._handlers[job.queue](job)
             result = b"" if value is None else json_bytes("result", value)
             if len(result) > RESULT_BYTES_MAX:
                 verdict, result = pb.VERDICT_FAILURE, b""
@@ -634,25 +655,30 @@ class Agent:
         except DelayMe as later:
             verdict, reason, delay_ms = pb.VERDICT_DELAY_ME, later.reason, later.delay_ms
         except Cancelled:
-            # A function whose time is over has failed; all others were given up by somebody else.
-            over = job.deadline is not None and job.deadline <= time.monotonic() and "time limit" in job.cancel_reason
-            verdict, reason = (pb.VERDICT_FAILURE if over else pb.VERDICT_CANCELLED), job.cancel_reason
+            # A function that reached a limit has failed; all others were given up by somebody else.
+            verdict, reason = (pb.VERDICT_FAILURE if attempt.failed else pb.VERDICT_CANCELLED), job.cancel_reason
         except Invalid as problem:
             verdict, reason = pb.VERDICT_FAILURE, str(problem)
         except BaseException as problem:  # noqa: BLE001 - whatever a function raises is the end of its attempt, not of the worker
             log.info("run %s failed", job.run, exc_info=True)
             verdict, reason = pb.VERDICT_FAILURE, f"{type(problem).__name__}: {problem}"
-        self._events.put(("finished", token, (verdict, reason, delay_ms, result, started)))
+        self._events.put(("finished", token, (verdict, reason, delay_ms, result)))
 
-    def _on_finished(self, token: Token, outcome: Tuple[int, str, int, bytes, int]) -> None:
+    def _on_finished(self, token: Token, outcome: Tuple[int, str, int, bytes]) -> None:
         attempt = self._held.get(token)
-        if attempt is None or attempt.is_over or attempt.job is None:
-            return
-        verdict, reason, delay_ms, result, started = outcome
-        with attempt.job._lock:
-            attempt.job._output.ended = True
-        self._outputs.append((attempt.job.run, attempt.number, attempt.job))
-        self._over(attempt, verdict, reason, started, delay_ms, result)
+        # One that was left behind has been reported.
+        if attempt is not None and attempt.is_running:
+            verdict, reason, delay_ms, result = outcome
+            self._end(attempt, verdict, reason, delay_ms, result)
+
+    def _end(self, attempt: Attempt, verdict: int, reason: str, delay_ms: int = 0, result: bytes = b"") -> None:
+        """The end of an attempt that has begun."""
+        job = attempt.job
+        assert job is not None, "it has begun"
+        with job._lock:
+            job._output.ended = True
+        self._outputs.append((job.run, attempt.number, job))
+        self._over(attempt, verdict, reason, attempt.started_ms, delay_ms, result)
         self._answer_readers()
 
     def _over(
@@ -804,6 +830,18 @@ class Agent:
                 if kind == "closed" and source is stream:
                     break
         stream.close()
+
+
+def _wakes_of(attempt: Attempt) -> Iterator[float]:
+    """When something is to be done about a function that runs. Its time limit is seen with the next sleep that ends."""
+    if attempt.is_running and attempt.job is not None:
+        if attempt.interrupt_at is not None and not attempt.interrupted:
+            yield attempt.interrupt_at
+        if attempt.leave_at is not None:
+            yield attempt.leave_at
+        silent_at = attempt.job._silent_at
+        if silent_at is not None and not attempt.job.cancelled:
+            yield silent_at
 
 
 def _token(wire: pb.Attempt) -> Token:

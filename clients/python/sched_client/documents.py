@@ -345,8 +345,9 @@ def _mail(value: Any, _: _Fields) -> pb.Action:
 
 
 def _worker(queue: Any, fields: _Fields) -> pb.Action:
-    payload = fields.take("payload", b"")
-    return pb.Action(worker=pb.WorkerAction(queue=str(queue), payload=json_bytes("action.payload", payload)))
+    worker = pb.WorkerAction(queue=str(queue), payload=json_bytes("action.payload", fields.take("payload", b"")))
+    _set(worker, "progress_timeout_ms", fields.duration("progress_timeout"))
+    return pb.Action(worker=worker)
 
 
 def _sample(value: Any, _: _Fields) -> pb.Action:

@@ -76,6 +76,7 @@ class Job:
         token: Token,
         scheduled_at: datetime,
         time_limit: Optional[float],
+        progress_timeout: Optional[float],
         params: Dict[str, str],
         namespace: str,
         task_name: Optional[str],
@@ -92,6 +93,8 @@ class Job:
         """When the run was to start: the instant it stands for, however late it is."""
         self.deadline = None if time_limit is None else time.monotonic() + time_limit
         """When the task's time limit is over, by ``time.monotonic()``; then it is told to stop."""
+        self.progress_timeout = progress_timeout
+        """Seconds that it may go without :meth:`progress`, if its task says so; then it is told to stop. What is logged does not count."""
         self.params = params
         """Parameters of a manual trigger."""
         self.namespace = namespace
@@ -101,6 +104,7 @@ class Job:
         self._stop = threading.Event()
         self._cause = ""
         self._progress: Optional[Tuple[Optional[int], str]] = None
+        self._progressed_at = time.monotonic()
         self._output = Output()
 
     @property
@@ -114,6 +118,7 @@ class Job:
             percent = max(0, min(100, int(percent)))
         with self._lock:
             self._progress = (percent, message[:LINE_BYTES_MAX])
+            self._progressed_at = time.monotonic()
             self._output.line(message if percent is None else f"{percent} % {message}")
         self._heard(self.token)
 
@@ -124,8 +129,13 @@ class Job:
         self._heard(self.token)
 
     @property
+    def _silent_at(self) -> Optional[float]:
+        """When it has told no progress for too long."""
+        return None if self.progress_timeout is None else self._progressed_at + self.progress_timeout
+
+    @property
     def cancelled(self) -> bool:
-        """Whether it shall stop: it was cancelled, its time is over, the worker lost contact with the cluster, or it is leaving."""
+        """Whether it shall stop: it was cancelled, its time is over, it told no progress for too long, the worker lost contact with the cluster, or it is leaving."""
         return self._stop.is_set()
 
     @property

@@ -28,7 +28,7 @@ DOCUMENTS = [
                 "user": "nobody", "limit_cpu": "90s", "limit_memory": "64M", "limit_files": 100}},
     {"schedule": {"rrule": ["FREQ=DAILY;BYHOUR=9"], "dtstart": "2027-03-01T00:00:00Z", "rdate": "2027-03-05T00:00:00Z",
                   "exdate": ["2027-03-06T09:00:00Z"]},
-     "action": {"queue": "images", "payload": {"b": [1, 2.5, None, True, "ä"], "a": {"z": 1, "y": {}}}}},
+     "action": {"queue": "images", "progress_timeout": "1m30s", "payload": {"b": [1, 2.5, None, True, "ä"], "a": {"z": 1, "y": {}}}}},
     {"schedule": {"manual": True}, "action": {"queue": "images"},
      "policy": {"overlap": "queue-one", "missed": "all:3", "grace": "10m", "tries": 3, "retry_delay": "1s",
                 "retry_factor": 1.5, "retry_delay_max": "1m", "delivery": "at-least-once", "time_limit": "1h30m",

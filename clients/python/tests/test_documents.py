@@ -86,6 +86,7 @@ SAMPLE = {"sample": "ok"}
         ({"action": {"sample": "ok", "payload": 1}}, "action.payload"),
         ({"action": {"command": "ls -l"}}, "action.command"),
         ({"action": {"queue": "q", "payload": float("nan")}}, "action.payload"),
+        ({"action": {"queue": "q", "progress_timeout": "soon"}}, "action.progress_timeout"),
         ({"action": {"http": "GET http://x", "header": "nonsense"}}, "action.header"),
         ({"action": {"mail": {"to": "a@b"}}}, "action.mail.subject"),
         ({"action": SAMPLE, "schedule": {"at": "tomorrow"}}, "schedule.at"),

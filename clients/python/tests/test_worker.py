@@ -91,6 +91,10 @@ def test_progress_cancel_and_time_limit(cluster: Cluster, client: Client) -> Non
             assert job.wait_cancelled(60)
             why.append(job.cancel_reason)
             job.raise_if_cancelled()
+        if job.data == "stuck":
+            assert job.progress_timeout == 0.3
+            # Inside a call of the system: nothing can interrupt it.
+            time.sleep(20)
         # Never looks: it is interrupted in its own thread.
         while True:
             time.sleep(0.01)
@@ -111,6 +115,11 @@ def test_progress_cancel_and_time_limit(cluster: Cluster, client: Client) -> Non
         assert client.wait(rude, timeout=30).state == "TERMINATED"
         done = client.wait(enqueue(client, "slow", "limited", time_limit="300ms"), timeout=30)
         assert done.state == "FAILED" and "time limit" in done.reason
+        for payload, is_left in (("silent", False), ("stuck", True)):
+            promise = {"queue": "slow", "payload": payload, "progress_timeout": "300ms"}
+            done = client.wait(client.enqueue({"action": promise}).id, timeout=15)
+            assert done.state == "FAILED" and "no progress for 0.3 s" in done.reason, done.reason
+            assert ("left behind" in done.reason) == is_left
     finally:
         worker.stop()
 

@@ -64,8 +64,19 @@ pub(super) fn action(action: &Action) -> Result<(), Reject> {
             mail(from.as_deref(), to, cc, subject)?;
             to.iter().chain(cc).map(String::len).sum::<usize>() + subject.len() + text.len()
         }
-        Action::Worker { queue, payload } => {
+        Action::Worker {
+            queue,
+            payload,
+            progress_timeout_ms,
+        } => {
             super::name("action.queue", queue)?;
+            if *progress_timeout_ms == Some(0) {
+                return Err(invalid(
+                    "action.progress_timeout_ms",
+                    "is 0; leave it out for a handler that promises no progress, or expect it for example every 30s",
+                ));
+            }
+            duration("action.progress_timeout_ms", progress_timeout_ms.unwrap_or(0))?;
             payload.len()
         }
     };

@@ -147,6 +147,7 @@ fn worker_spec() -> TaskSpec {
         action: Action::Worker {
             queue: "images".into(),
             payload: b"{}".to_vec(),
+            progress_timeout_ms: Some(30_000),
         },
         ..spec()
     }

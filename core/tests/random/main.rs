@@ -142,6 +142,7 @@ impl World {
             action: Action::Worker {
                 queue: format!("q{}", self.rng.below(2)),
                 payload: Vec::new(),
+                progress_timeout_ms: None,
             },
             policy,
         }

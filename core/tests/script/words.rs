@@ -293,6 +293,7 @@ fn action(line: &Line<'_>) -> Action {
         Some(queue) => Action::Worker {
             queue: (*queue).to_owned(),
             payload: b"{}".to_vec(),
+            progress_timeout_ms: None,
         },
         None => Action::Sample {
             succeed: true,

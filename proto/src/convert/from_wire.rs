@@ -281,6 +281,7 @@ pub fn action(wire: v1::Action) -> Result<Action, Reject> {
             Kind::Worker(worker) => Action::Worker {
                 queue: worker.queue,
                 payload: worker.payload.into(),
+                progress_timeout_ms: worker.progress_timeout_ms,
             },
         },
     )

@@ -165,6 +165,7 @@ fn actions() -> Vec<Action> {
         Action::Worker {
             queue: "images".into(),
             payload: vec![0, 255],
+            progress_timeout_ms: Some(30_000),
         },
     ]
 }

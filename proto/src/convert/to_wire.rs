@@ -205,9 +205,14 @@ pub fn action(action: &Action) -> v1::Action {
             subject: subject.clone(),
             text: text.clone(),
         }),
-        Action::Worker { queue, payload } => Kind::Worker(v1::WorkerAction {
+        Action::Worker {
+            queue,
+            payload,
+            progress_timeout_ms,
+        } => Kind::Worker(v1::WorkerAction {
             queue: queue.clone(),
             payload: payload.clone().into(),
+            progress_timeout_ms: *progress_timeout_ms,
         }),
     };
     v1::Action { kind: Some(kind) }

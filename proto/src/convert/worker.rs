@@ -234,9 +234,14 @@ pub fn action_to_wire(action: &Action) -> pb::Action {
             subject: subject.clone(),
             text: text.clone(),
         }),
-        Action::Worker { queue, payload } => pb::action::Kind::Worker(pb::WorkerAction {
+        Action::Worker {
+            queue,
+            payload,
+            progress_timeout_ms,
+        } => pb::action::Kind::Worker(pb::WorkerAction {
             queue: queue.clone(),
             payload: Bytes::copy_from_slice(payload),
+            progress_timeout_ms: *progress_timeout_ms,
         }),
     };
     pb::Action { kind: Some(kind) }
@@ -286,6 +291,7 @@ pub fn action_from_wire(action: pb::Action) -> Result<Action, WireError> {
         pb::action::Kind::Worker(worker) => Action::Worker {
             queue: worker.queue,
             payload: worker.payload.into(),
+            progress_timeout_ms: worker.progress_timeout_ms,
         },
     })
 }

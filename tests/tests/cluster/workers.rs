@@ -34,6 +34,10 @@ async fn obey(job: Job) -> Result<Answer> {
     match order["do"].as_str() {
         Some("fail once") if job.attempt() == 1 => anyhow::bail!("not the first time"),
         Some("delay once") if job.attempt() == 1 => Ok(Answer::delay_me(Duration::from_millis(300), "busy")),
+        Some("hang once") if job.attempt() == 1 => {
+            job.progress(1, "begun");
+            std::future::pending().await
+        }
         Some("wait") => {
             job.progress(40, "waiting");
             let why = job.stopped().await;
@@ -108,6 +112,13 @@ fn a_queue_waits_for_its_workers_and_they_answer() {
             let shown = run_in(cluster, &format!("{id}:1"), "FINISHED", SOON).await?;
             ensure!(shown["attempts"] == attempts, "{order}: {shown}");
         }
+        let promise = ["--progress-timeout", "300ms"];
+        let id = enqueue(cluster, &json!({"do": "hang once"}), &[&tries[..], &promise].concat()).await?;
+        let shown = run_in(cluster, &format!("{id}:1"), "FINISHED", SOON).await?;
+        ensure!(shown["attempts"] == 2, "{shown}");
+        let id = enqueue(cluster, &json!({"do": "hang once"}), &promise).await?;
+        let shown = run_in(cluster, &format!("{id}:1"), "FAILED", SOON).await?;
+        ensure!(text(&shown, "reason")?.contains("no progress for 300 ms"), "{shown}");
         let failed = enqueue(cluster, &json!({"do": "fail once"}), &[]).await?;
         let shown = run_in(cluster, &format!("{failed}:1"), "FAILED", SOON).await?;
         ensure!(shown["reason"] == "not the first time", "{shown}");

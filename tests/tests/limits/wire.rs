@@ -123,6 +123,16 @@ const SPOILED: &[(&str, Spoil)] = &[
             }),
         )
     }),
+    ("action", |r| {
+        kind(
+            r,
+            Kind::Worker(v1::WorkerAction {
+                queue: "q".into(),
+                progress_timeout_ms: Some(u64::MAX),
+                ..Default::default()
+            }),
+        )
+    }),
     ("name", |r| task(r).name = Some(String::new())),
     ("name", |r| task(r).name = Some("n".repeat(257))),
     ("name", |r| task(r).name = Some("a\u{0}b".into())),

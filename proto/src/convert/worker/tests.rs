@@ -42,6 +42,7 @@ fn jobs() -> Vec<Job> {
         Action::Worker {
             queue: "images".into(),
             payload: vec![0, 255],
+            progress_timeout_ms: Some(30_000),
         },
     ];
     actions
