@@ -125,6 +125,8 @@ pub(crate) enum Verb {
     Backfill(Backfill),
     /// Say why a task or run is where it is, what comes next, and what could prevent it
     Explain(Explain),
+    /// Show what became of each occurrence of a task, newest first: ran, missed, skipped, expired
+    Ledger(Ledger),
     /// Show one task or one run
     Get(Get),
     /// List tasks
@@ -311,6 +313,19 @@ pub(crate) struct Explain {
     /// The task, or a run as TASK:NUMBER
     #[arg(value_name = "ID|NAME|RUN")]
     pub(crate) what: String,
+}
+
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Runs are listed as long as they are kept, of the other lines the newest 100.\n\nExample:\n  schedcli ledger report --limit 20"
+)]
+pub(crate) struct Ledger {
+    /// The task
+    #[arg(value_name = "ID|NAME")]
+    pub(crate) task: String,
+    /// At most so many lines
+    #[arg(long, value_name = "N", default_value = "100", value_parser = from_one)]
+    pub(crate) limit: u32,
 }
 
 #[derive(Args, Debug)]

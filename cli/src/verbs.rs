@@ -77,6 +77,7 @@ async fn with_cluster(global: Global, verb: Verb) -> Result<(), CliError> {
         Verb::Cancel(runs) => runs::cancel(&cluster, &runs).await,
         Verb::Backfill(backfill) => runs::backfill(&cluster, &backfill).await,
         Verb::Explain(explain) => tasks::explain(&cluster, &explain).await,
+        Verb::Ledger(ledger) => tasks::ledger(&cluster, &ledger).await,
         Verb::Pause(pause) => tasks::pause(&cluster, &pause).await,
         Verb::Resume(resume) => tasks::resume(&cluster, &resume).await,
         Verb::Get(get) => tasks::get(&cluster, &get).await,
@@ -207,16 +208,30 @@ async fn pages<T, F>(paging: &Paging, read: impl Fn(Page) -> F) -> Result<Vec<T>
 where
     F: Future<Output = Result<(Vec<T>, String), ClientError>>,
 {
+    let (list, cursor) = pages_up_to(paging.limit, paging.cursor.clone(), read).await?;
+    if !cursor.is_empty() {
+        output::talk(&format!("more: --cursor {}", output::visible(&cursor)));
+    }
+    Ok(list)
+}
+
+/// Reads pages until there are so many items, 0 for all, and returns where the rest begins; nothing when there is none.
+async fn pages_up_to<T, F>(
+    limit: u32,
+    mut cursor: String,
+    read: impl Fn(Page) -> F,
+) -> Result<(Vec<T>, String), ClientError>
+where
+    F: Future<Output = Result<(Vec<T>, String), ClientError>>,
+{
     let mut list: Vec<T> = Vec::new();
-    let mut cursor = paging.cursor.clone();
     loop {
-        let left = match paging.limit {
+        let left = match limit {
             0 => PAGE_ITEMS,
             limit => limit - u32::try_from(list.len()).unwrap_or(limit).min(limit),
         };
         if left == 0 {
-            output::talk(&format!("more: --cursor {}", output::visible(&cursor)));
-            return Ok(list);
+            return Ok((list, cursor));
         }
         let page = Page {
             limit: left.min(PAGE_ITEMS),
@@ -225,7 +240,7 @@ where
         let (items, next) = read(page).await?;
         list.extend(items);
         if next.is_empty() {
-            return Ok(list);
+            return Ok((list, next));
         }
         cursor = next;
     }

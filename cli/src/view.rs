@@ -376,5 +376,6 @@ mod workers;
 use action::action_line;
 pub(crate) use cluster::{CheckView, NodeView, SpoolView, StatusView, check, nodes, spool, status};
 pub(crate) use config::{SettingView, settings};
+pub(crate) use ledger::{occurrence_table, occurrences};
 pub(crate) use run::{RunDetails, RunView, run_details, runs};
 pub(crate) use workers::{WorkerView, workers};

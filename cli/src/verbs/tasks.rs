@@ -1,11 +1,11 @@
 //! Verbs on tasks.
 
-use super::{Cluster, Named, each, instant, pages};
-use crate::args::{Dequeue, Explain, Get, List, MoveTask, Pause, Tasks};
+use super::{Cluster, Named, each, instant, pages, pages_up_to};
+use crate::args::{Dequeue, Explain, Get, Ledger, List, MoveTask, Pause, Tasks};
 use crate::error::CliError;
 use crate::output;
 use crate::view::{self, Handle, RunDetails, TaskDetails, TaskView};
-use sched_client::{MoveTo, Start, TaskFilter, v1};
+use sched_client::{MoveTo, RunFilter, Start, TaskFilter, v1};
 
 fn show(cluster: &Cluster, replies: Vec<v1::TaskReply>) -> Result<(), CliError> {
     let handles: Vec<Handle> = replies.into_iter().map(Handle::from).collect();
@@ -97,4 +97,22 @@ pub(super) async fn explain(cluster: &Cluster, args: &Explain) -> Result<(), Cli
     output::data(cluster.global.output, &lines, |lines| {
         lines.iter().map(|line| format!("{line}\n")).collect()
     })
+}
+
+/// What became of each occurrence: the runs that there are, and the lines about what got none, as one list.
+pub(super) async fn ledger(cluster: &Cluster, args: &Ledger) -> Result<(), CliError> {
+    let (client, task) = (&cluster.client, cluster.task(&args.task));
+    let lines = client.task(&task).await?.ledger;
+    let filter = &RunFilter {
+        task: Some(task),
+        states: Vec::new(),
+    };
+    let read = |page| async move {
+        let reply = client.runs(filter, &page).await?;
+        Ok((reply.runs, reply.cursor))
+    };
+    let (runs, _) = pages_up_to(args.limit, String::new(), read).await?;
+    let mut occurrences = view::occurrences(runs, lines);
+    occurrences.truncate(usize::try_from(args.limit).unwrap_or(usize::MAX));
+    output::data(cluster.global.output, &occurrences, |list| view::occurrence_table(list))
 }

@@ -1,6 +1,7 @@
-//! A line of a task's ledger.
+//! A task's ledger: a line of it, and all that became of its occurrences.
 
-use super::{LedgerView, instant, instant_or_none, run_id, v1};
+use super::{LedgerView, RunView, Table, instant, instant_or_none, or_dash, run_id, v1};
+use serde::Serialize;
 
 /// Shows a line.
 pub(super) fn ledger_line(line: v1::LedgerLine) -> LedgerView {
@@ -52,4 +53,99 @@ pub(super) fn ledger_line(line: v1::LedgerLine) -> LedgerView {
         count,
         reason,
     }
+}
+
+/// What became of an occurrence, or of several one after the other.
+#[derive(Serialize, Debug)]
+pub(crate) struct OccurrenceView {
+    /// When it was due; the first of several.
+    scheduled_at: String,
+    /// When the last of several was due.
+    last: Option<String>,
+    count: u64,
+    /// `ran`, `running`, `waiting`, `lost`, `expired`, `not_run`: of those that have a run; `missed`, `skipped`, `expired` and others:
+    /// of those that got none.
+    fact: &'static str,
+    late_ms: Option<i64>,
+    run: Option<String>,
+    state: Option<String>,
+    reason: String,
+}
+
+/// Tells all of them, the newest first.
+pub(crate) fn occurrences(runs: Vec<v1::Run>, lines: Vec<v1::LedgerLine>) -> Vec<OccurrenceView> {
+    let mut list: Vec<_> = runs.into_iter().map(|run| of_run(RunView::new(run))).collect();
+    list.extend(lines.into_iter().map(|line| of_line(ledger_line(line))));
+    // All instants are written alike, so that their order is that of the words.
+    let newest = |view: &OccurrenceView| view.last.clone().unwrap_or_else(|| view.scheduled_at.clone());
+    list.sort_by_key(|view| std::cmp::Reverse(newest(view)));
+    list
+}
+
+fn of_run(run: RunView) -> OccurrenceView {
+    let fact = match run.state.as_str() {
+        "PENDING" => "waiting",
+        "ASSIGNED" | "RUNNING" => "running",
+        "LOST" => "lost",
+        _ if run.attempts > 0 => "ran",
+        _ => expired_or("not_run", &run.reason),
+    };
+    OccurrenceView {
+        scheduled_at: run.scheduled_at,
+        last: None,
+        count: 1,
+        fact,
+        late_ms: run.late_ms,
+        run: Some(run.run),
+        state: Some(run.state),
+        reason: run.reason,
+    }
+}
+
+fn of_line(line: LedgerView) -> OccurrenceView {
+    OccurrenceView {
+        scheduled_at: line.first.unwrap_or(line.at),
+        last: line.last.filter(|_| line.count > 1),
+        count: line.count,
+        fact: match line.fact {
+            "missed" => expired_or("missed", &line.reason),
+            fact => fact,
+        },
+        late_ms: None,
+        run: None,
+        state: None,
+        reason: line.reason,
+    }
+}
+
+/// What was to start by an instant and did not says so in its reason.
+fn expired_or(fact: &'static str, reason: &str) -> &'static str {
+    if reason.starts_with("expired") { "expired" } else { fact }
+}
+
+/// Lists what became of occurrences.
+pub(crate) fn occurrence_table(list: &[OccurrenceView]) -> String {
+    let mut table = Table::new(&[
+        "SCHEDULED",
+        "LAST",
+        "COUNT",
+        "FACT",
+        "LATE MS",
+        "RUN",
+        "STATE",
+        "REASON",
+    ]);
+    for one in list {
+        table.row([
+            one.scheduled_at.clone(),
+            or_dash(one.last.as_deref()),
+            one.count.to_string(),
+            one.fact.to_owned(),
+            or_dash(one.late_ms.map(|ms| ms.to_string()).as_deref()),
+            or_dash(one.run.as_deref()),
+            or_dash(one.state.as_deref()),
+            one.reason.clone(),
+        ]);
+    }
+    table.render()
 }

@@ -32,6 +32,7 @@ async fn data_has_the_shape_it_had() {
             "list",
             "get report",
             "runs report",
+            "ledger report",
             "get 1:2",
             "status",
             "nodes",

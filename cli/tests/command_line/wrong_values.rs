@@ -197,6 +197,7 @@ pub(crate) const WRONG: &[Wrong] = &[
     wrong("list", "limit", "", "x", NUMBER),
     wrong("runs", "state", "", "SLEEPING", "PENDING"),
     wrong("runs", "limit", "", "x", NUMBER),
+    wrong("ledger", "limit", "report", "0", NUMBER),
     wrong("logs", "attempt", "1:1", "0", NUMBER),
     wrong("logs", "tail", "1:1", "x", NUMBER),
     wrong("wait", "timeout", "1", "soon", DURATION),

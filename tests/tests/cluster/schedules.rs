@@ -188,6 +188,72 @@ async fn ledger(cluster: &Cluster, task: &str) -> Result<Vec<(String, String, u6
         .collect()
 }
 
+/// Every instant that a ledger tells of, when the occurrences lie `step_ms` apart, in their order.
+fn told(ledger: &Value, step_ms: i64) -> Result<Vec<i64>> {
+    let mut told = Vec::new();
+    for line in rows(ledger)? {
+        let first = tasks::instant_ms(text(line, "scheduled_at")?)?;
+        let count = line["count"].as_i64().context("a number")?;
+        if let Some(last) = line["last"].as_str() {
+            ensure!(tasks::instant_ms(last)? == first + (count - 1) * step_ms, "{line}");
+        }
+        told.extend((0..count).map(|n| first + n * step_ms));
+    }
+    told.sort_unstable();
+    Ok(told)
+}
+
+#[test]
+fn every_occurrence_ends_as_one_line() {
+    const STEP_MS: i64 = 500;
+    scenario(Plan::nodes(3), LIMIT, async |cluster| {
+        // Each run takes two others' time.
+        let often = ["--name", "often", "--every", "500ms", "--sample", "ok,1200"];
+        cluster.enqueue(&often).await?;
+        let read = async || cluster.json(&["ledger", "often", "--limit", "1000"]).await;
+        let facts = async |fact: &str| -> Result<()> {
+            let ledger = read().await?;
+            ensure!(
+                rows(&ledger)?.iter().any(|line| line["fact"] == fact),
+                "no {fact}: {ledger}"
+            );
+            Ok(())
+        };
+        for fact in ["running", "ran", "skipped"] {
+            eventually(fact, SOON, async || facts(fact).await).await?;
+        }
+        let until = rfc3339(now_ms() + 2_000);
+        cluster.cli(&["pause", "often", "--until", &until]).await?.done()?;
+        eventually("the pause leaves a line", SOON, async || facts("missed").await).await?;
+        let leader = cluster.leader().await?;
+        cluster.kill9(leader).await?;
+        let before = rows(&read().await?)?.len();
+        eventually("it goes on", SOON, async || {
+            let ledger = read().await?;
+            ensure!(rows(&ledger)?.len() > before + 3, "{ledger}");
+            Ok(())
+        })
+        .await?;
+        let ledger = read().await?;
+        let told = told(&ledger, STEP_MS)?;
+        ensure!(
+            told.windows(2).all(|pair| pair[1] == pair[0] + STEP_MS),
+            "each once, and none left out: {ledger}"
+        );
+        let ran = rows(&ledger)?
+            .iter()
+            .find(|line| line["fact"] == "ran")
+            .context("one ran")?;
+        ensure!(
+            ran["state"] == "FINISHED" && ran["late_ms"].is_number() && text(ran, "run")?.contains(':'),
+            "{ran}"
+        );
+        let table = cluster.cli(&["ledger", "often"]).await?.done()?;
+        ensure!(table.starts_with("SCHEDULED") && table.contains("skipped"), "{table}");
+        Ok(())
+    });
+}
+
 #[test]
 fn a_calendar_holds_at_once_and_leaves_one_line() {
     scenario(Plan::nodes(3), LIMIT, async |cluster| {

@@ -17,6 +17,11 @@ pub(super) async fn cut(world: &mut World) -> Result<()> {
     let before = world.accepted();
     world.pause(500, 2500).await;
     let fault = world.begin(FaultKind::PowerCut, world.names(&nodes));
+    // The programs first, for nobody sees a disk without power: one that still ran would find its disk failing, and could tell the
+    // others, whose disks still worked, that it cannot start what it was given.
+    for node in nodes {
+        world.cluster.nodes[node].signal(rustix::process::Signal::STOP)?;
+    }
     // All at once: what one disk still took, the others must not have lost long before.
     std::thread::scope(|scope| {
         let cuts: Vec<_> = world
@@ -39,8 +44,7 @@ pub(super) async fn cut(world: &mut World) -> Result<()> {
         format!("{down} file systems answer no more"),
     );
     for node in nodes {
-        // One whose disk has gone may have ended by itself.
-        let _ = world.cluster.nodes[node].signal(rustix::process::Signal::KILL);
+        world.cluster.nodes[node].signal(rustix::process::Signal::KILL)?;
         world.cluster.ended(node, UNUSED_LIMIT).await?;
     }
     for disk in &world.disks {
