@@ -203,6 +203,18 @@ fn told(ledger: &Value, step_ms: i64) -> Result<Vec<i64>> {
     Ok(told)
 }
 
+async fn often_told(cluster: &Cluster) -> Result<Value> {
+    cluster.json(&["ledger", "often", "--limit", "1000"]).await
+}
+
+fn has(ledger: &Value, fact: &str) -> Result<()> {
+    ensure!(
+        rows(ledger)?.iter().any(|line| line["fact"] == fact),
+        "no {fact}: {ledger}"
+    );
+    Ok(())
+}
+
 #[test]
 fn every_occurrence_ends_as_one_line() {
     const STEP_MS: i64 = 500;
@@ -210,31 +222,25 @@ fn every_occurrence_ends_as_one_line() {
         // Each run takes two others' time.
         let often = ["--name", "often", "--every", "500ms", "--sample", "ok,1200"];
         cluster.enqueue(&often).await?;
-        let read = async || cluster.json(&["ledger", "often", "--limit", "1000"]).await;
-        let facts = async |fact: &str| -> Result<()> {
-            let ledger = read().await?;
-            ensure!(
-                rows(&ledger)?.iter().any(|line| line["fact"] == fact),
-                "no {fact}: {ledger}"
-            );
-            Ok(())
-        };
         for fact in ["running", "ran", "skipped"] {
-            eventually(fact, SOON, async || facts(fact).await).await?;
+            eventually(fact, SOON, async || has(&often_told(cluster).await?, fact)).await?;
         }
         let until = rfc3339(now_ms() + 2_000);
         cluster.cli(&["pause", "often", "--until", &until]).await?.done()?;
-        eventually("the pause leaves a line", SOON, async || facts("missed").await).await?;
+        eventually("the pause leaves a line", SOON, async || {
+            has(&often_told(cluster).await?, "missed")
+        })
+        .await?;
         let leader = cluster.leader().await?;
         cluster.kill9(leader).await?;
-        let before = rows(&read().await?)?.len();
+        let before = rows(&often_told(cluster).await?)?.len();
         eventually("it goes on", SOON, async || {
-            let ledger = read().await?;
+            let ledger = often_told(cluster).await?;
             ensure!(rows(&ledger)?.len() > before + 3, "{ledger}");
             Ok(())
         })
         .await?;
-        let ledger = read().await?;
+        let ledger = often_told(cluster).await?;
         let told = told(&ledger, STEP_MS)?;
         ensure!(
             told.windows(2).all(|pair| pair[1] == pair[0] + STEP_MS),
