@@ -55,9 +55,9 @@ bench-peers: build ## the same work on etcd, NATS and beanstalkd, in turn, as ra
 	@scripts/setup.sh peers
 	$(ENV) cargo run --quiet --locked -p sched-tests --bin bench-peers -- $(if $(QUICK),--quick)
 
-chaos: build ## real processes under real faults, MINUTES=60 or as told; needs root
+chaos: build ## real processes under real faults, MINUTES=60 or as told, MIXES=…, SECONDS of load each; needs root
 	@scripts/setup.sh test
-	$(ENV) cargo run --quiet --locked -p sched-tests --bin chaos -- --minutes "$${MINUTES:-60}" $(if $(SEED),--seed $(SEED)) $(if $(MIXES),--mixes $(MIXES))
+	$(ENV) cargo run --quiet --locked -p sched-tests --bin chaos -- --minutes "$${MINUTES:-60}" $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) $(if $(MIXES),--mixes $(MIXES))
 
 soak: build ## a cluster at work under kills and frequent snapshots, and what grows in it: MINUTES=30 or as told
 	@$(ENV) cargo run --quiet --locked -p sched-tests --bin soak -- --minutes "$${MINUTES:-30}"
