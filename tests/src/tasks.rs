@@ -1,7 +1,7 @@
 //! Tasks on the wire, as short as tests want to say them.
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use rand::Rng;
+use rand::{Rng, RngCore as _};
 use sched_client::Submission;
 use sched_core::Timestamp;
 use sched_proto::convert::from_wire;
@@ -78,12 +78,14 @@ pub fn command(argv: Vec<String>) -> Kind {
     })
 }
 
-/// Succeeds after a while, and carries so many bytes.
+/// Succeeds after a while, and carries so many bytes: random ones, since what repeats would be compressed on disk.
 pub fn sample(duration_ms: u64, payload: usize) -> Kind {
+    let mut bytes = vec![0; payload];
+    rand::rng().fill_bytes(&mut bytes);
     Kind::Sample(v1::SampleAction {
         succeed: true,
         duration_ms,
-        payload: vec![b'x'; payload].into(),
+        payload: bytes.into(),
     })
 }
 

@@ -29,19 +29,22 @@ const WARM_UP: Duration = Duration::from_secs(2);
 /// Of the runs that ended last, so many are asked how long they took.
 const SAMPLE: u32 = 1000;
 
+/// Makes what each run does.
+type Make = fn() -> Kind;
+
 pub(super) async fn rows(settings: &Settings) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
-    let table = [
-        ("`sample`", tasks::sample(0, PAYLOAD), Some(10_000.0)),
+    let table: [(&str, Make, Option<f64>); 2] = [
+        ("`sample`", || tasks::sample(0, PAYLOAD), Some(10_000.0)),
         (
             "a process, `/bin/true`",
-            tasks::command(vec!["/bin/true".to_owned()]),
+            || tasks::command(vec!["/bin/true".to_owned()]),
             None,
         ),
     ];
-    for (what, kind, bound) in table {
+    for (what, make, bound) in table {
         let cluster = Cluster::new(Plan::nodes(3).with("--slots").with(SLOTS)).await?;
-        let report = cycle(&cluster, kind, UNDER_WAY, settings.duration).await?;
+        let report = cycle(&cluster, make, UNDER_WAY, settings.duration).await?;
         eprintln!("{report}");
         let mut rate = Figure::new("rate", report.ops_per_second, " runs/s");
         rate.bound = bound.map(super::row::Bound::AtLeast);
@@ -59,14 +62,14 @@ pub(super) async fn rows(settings: &Settings) -> Result<Vec<Row>> {
 /// The full cycle of samples on a fresh cluster, with so many under way.
 pub(super) async fn of_samples(settings: &Settings, under_way: u64) -> Result<Report> {
     let cluster = Cluster::new(Plan::nodes(3).with("--slots").with(SLOTS)).await?;
-    cycle(&cluster, tasks::sample(0, PAYLOAD), under_way, settings.duration).await
+    cycle(&cluster, || tasks::sample(0, PAYLOAD), under_way, settings.duration).await
 }
 
 /// Keeps so many tasks under way for a while and counts those that end.
-async fn cycle(cluster: &Cluster, kind: Kind, under_way: u64, duration: Duration) -> Result<Report> {
+async fn cycle(cluster: &Cluster, make: Make, under_way: u64, duration: Duration) -> Result<Report> {
     let leader = cluster.leader().await?;
     let mut api = cluster.nodes[leader].api();
-    let feed = Feed::start(cluster.nodes[leader].api(), kind);
+    let feed = Feed::start(cluster.nodes[leader].api(), make);
     let before = ended(&mut api).await?;
     let mut looks = interval(LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -139,12 +142,11 @@ struct Feed {
 }
 
 impl Feed {
-    fn start(mut api: SchedulerClient<Channel>, kind: Kind) -> Self {
+    fn start(mut api: SchedulerClient<Channel>, make: Make) -> Self {
         let (more, words) = mpsc::channel(4096);
-        let task = tasks::task(Form::Now(v1::NowSchedule {}), kind);
         let requests = ReceiverStream::new(words).map(move |()| v1::SubmitStreamRequest {
             seq: 0,
-            item: Some(tasks::submit(task.clone())),
+            item: Some(tasks::submit(tasks::task(Form::Now(v1::NowSchedule {}), make()))),
         });
         let answers = tokio::spawn(async move {
             let mut replies = api.submit_stream(requests).await?.into_inner();

@@ -93,12 +93,13 @@ struct Course {
     /// Nothing begins after it.
     to: Instant,
     stop: CancellationToken,
-    template: v1::TaskSpec,
+    due_ms: i64,
+    payload: usize,
 }
 
 impl Course {
     fn request(&self) -> v1::SubmitRequest {
-        tasks::submit(self.template.clone())
+        tasks::submit(tasks::task(tasks::at(self.due_ms), tasks::sample(0, self.payload)))
     }
 
     fn over(&self) -> bool {
@@ -132,13 +133,12 @@ impl Enqueue {
         );
         let channels = self.connect().await?;
         let from = Instant::now() + self.warm_up;
-        let due = tasks::now_ms() + DUE_IN_MS;
-        let template = tasks::task(tasks::at(due), tasks::sample(0, self.payload));
         let course = Arc::new(Course {
             from,
             to: from + self.duration,
             stop: self.stop.clone(),
-            template,
+            due_ms: tasks::now_ms() + DUE_IN_MS,
+            payload: self.payload,
         });
         let mut callers = JoinSet::new();
         for index in 0..self.callers {
