@@ -58,13 +58,13 @@ pub(super) fn ledger_line(line: v1::LedgerLine) -> LedgerView {
 /// What became of an occurrence, or of several one after the other.
 #[derive(Serialize, Debug)]
 pub(crate) struct OccurrenceView {
-    /// When it was due; the first of several.
+    /// When it was due; the first of several. Of a line about something else, when that was noted.
     scheduled_at: String,
     /// When the last of several was due.
     last: Option<String>,
     count: u64,
-    /// `ran`, `running`, `waiting`, `lost`, `expired`, `not_run`: of those that have a run; `missed`, `skipped`, `expired` and others:
-    /// of those that got none.
+    /// `ran`, `running`, `waiting`, `lost`, `expired`, `not_run`: of those that have a run; `missed`, `skipped`, `expired`: of
+    /// those that got none. `stale_report`, `resolved` and `drain_failed` are about no occurrence of their own.
     fact: &'static str,
     late_ms: Option<i64>,
     run: Option<String>,
@@ -76,10 +76,15 @@ pub(crate) struct OccurrenceView {
 pub(crate) fn occurrences(runs: Vec<v1::Run>, lines: Vec<v1::LedgerLine>) -> Vec<OccurrenceView> {
     let mut list: Vec<_> = runs.into_iter().map(|run| of_run(RunView::new(run))).collect();
     list.extend(lines.into_iter().map(|line| of_line(ledger_line(line))));
-    // All instants are written alike, so that their order is that of the words.
-    let newest = |view: &OccurrenceView| view.last.clone().unwrap_or_else(|| view.scheduled_at.clone());
-    list.sort_by_key(|view| std::cmp::Reverse(newest(view)));
+    list.sort_by(|a, b| b.newest().cmp(a.newest()));
     list
+}
+
+impl OccurrenceView {
+    /// When the last of it was due. All instants are written alike, so that their order is that of the words.
+    fn newest(&self) -> &str {
+        self.last.as_deref().unwrap_or(&self.scheduled_at)
+    }
 }
 
 fn of_run(run: RunView) -> OccurrenceView {

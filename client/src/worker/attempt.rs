@@ -6,6 +6,7 @@ use crate::clock;
 use futures::future::BoxFuture;
 use sched_core::limits::{OUTPUT_TAIL_BYTES_MAX, RESULT_BYTES_MAX};
 use sched_core::run::{RunResult, Verdict};
+use sched_core::{RunId, Token};
 use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
@@ -82,7 +83,7 @@ pub(super) async fn run(handler: Handler, job: Job, stopper: Stopper, limits: Li
             }
         }
     }
-    let answer = ended.and_then(answer_of);
+    let answer = ended.and_then(|ended| answer_of(ended, run, token));
     let (verdict, result, reason) = judge(answer, stopper.cause(), left_behind);
     let output_tail = said.output(|output| {
         output.end();
@@ -102,12 +103,12 @@ pub(super) async fn run(handler: Handler, job: Job, stopper: Stopper, limits: Li
 }
 
 /// What a handler's task ended with; nothing when it was dropped.
-fn answer_of(ended: Result<Answer, JoinError>) -> Option<Answer> {
+fn answer_of(ended: Result<Answer, JoinError>, run: RunId, token: Token) -> Option<Answer> {
     match ended {
         Ok(answer) => Some(answer),
         Err(error) if error.is_cancelled() => None,
         Err(error) => {
-            tracing::error!(%error, "a handler panicked");
+            tracing::error!(%run, attempt = %token, "a handler panicked");
             let panic = error.into_panic();
             Some(Answer::Failed(format!("the handler panicked: {}", message_of(&*panic))))
         }

@@ -135,7 +135,8 @@ class Job:
 
     @property
     def cancelled(self) -> bool:
-        """Whether it shall stop: it was cancelled, its time is over, it told no progress for too long, the worker lost contact with the cluster, or it is leaving."""
+        """Whether it shall stop: it was cancelled, its time is over, it told no progress for too long, the worker lost contact with the
+        cluster, or it is leaving."""
         return self._stop.is_set()
 
     @property
