@@ -90,6 +90,15 @@ impl Listeners {
         };
         let client = bind("listen", config.listen)?;
         let peers = bind("peer_listen", config.peer_listen)?;
+        Self::bound(config, client, peers)
+    }
+
+    /// Takes ports that the caller has bound already, for a node that must know its own address before it is configured. They replace
+    /// `listen` and `peer_listen` in the configuration.
+    ///
+    /// # Errors
+    /// A listener has no address.
+    pub fn bound(config: &mut Config, client: TcpListener, peers: TcpListener) -> Result<Self, StartError> {
         let address = |setting, listener: &TcpListener, address| {
             listener.local_addr().map_err(|source| StartError::Bind {
                 setting,

@@ -87,22 +87,20 @@ async fn connect(address: &str) -> SchedulerClient<Channel> {
 }
 
 async fn start_in(dir: &TempDir, more: impl FnOnce(&mut Settings)) -> (Node, String) {
-    // A member needs its own address before the port is bound: one that was just free.
-    let free = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    // A member must name its own address before it starts. The ports stay bound until then: one that was free a moment ago may be taken.
+    let [client, peers] = [(); 2].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+    let peer = peers.local_addr().unwrap().to_string();
     let mut settings = Settings {
         data_dir: Some(dir.path().join("data")),
-        listen: Some("127.0.0.1:0".into()),
-        peer_listen: Some(free.to_string()),
-        initial_cluster: Some(vec![free.to_string()]),
+        listen: Some(client.local_addr().unwrap().to_string()),
+        peer_listen: Some(peer.clone()),
+        initial_cluster: Some(vec![peer]),
         slots: Some(8),
         ..Settings::default()
     };
     more(&mut settings);
     let mut config = Config::resolve(settings).unwrap();
-    let listeners = Listeners::bind(&mut config).unwrap();
+    let listeners = Listeners::bound(&mut config, client, peers).unwrap();
     let address = config.listen.to_string();
     // This process is no supervisor.
     let supervisor = env!("CARGO_BIN_EXE_schednode").into();

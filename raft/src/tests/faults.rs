@@ -206,8 +206,19 @@ async fn a_log_that_went_backwards_takes_nobody_with_it() {
     for _ in 0..20 {
         submit_one(cluster.nodes[leader].replica()).await.unwrap();
     }
-    let applied = cluster.nodes[leader].replica().metrics().applied_index;
-    wait_applied(&replica, applied).await;
+    // Only what the leader has heard of is missed: having applied it is not enough.
+    let (leads, lags) = (cluster.nodes[leader].replica().clone(), replica.node());
+    let acknowledged = || {
+        let mut members = leads.members().into_iter();
+        members.any(|member| member.node == lags && member.lag_entries == Some(0))
+    };
+    within("the leader to hear that the follower has everything", async {
+        while !acknowledged() {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    drop(leads);
     drop(replica);
     cluster.stop(follower).await;
     std::fs::remove_dir_all(cluster.nodes[follower].dir.path()).unwrap();

@@ -10,7 +10,7 @@ use sched_core::tables::{Key, Meta, View};
 use sched_core::task::{Action, NextRun, Policy, TaskSpec};
 use sched_core::{NodeId, RequestKey, TaskId, Timestamp};
 use sched_storage::{DataDir, Group};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -32,9 +32,16 @@ pub(super) fn now() -> Timestamp {
     Timestamp::from_millis(since.as_millis() as i64)
 }
 
-/// A listener on a free port, and its address.
+/// A listener on an address of its own, and this address. A node that is down must find its port free when it comes back: on 127.0.0.1 any
+/// connection that somebody makes meanwhile may have got it.
 pub(super) fn bind() -> (TcpListener, SocketAddr) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let host = Ipv4Addr::new(
+        127,
+        rand::random_range(1..255),
+        rand::random(),
+        rand::random_range(1..255),
+    );
+    let listener = TcpListener::bind((host, 0)).unwrap();
     let address = listener.local_addr().unwrap();
     (listener, address)
 }
