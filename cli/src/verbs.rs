@@ -16,7 +16,7 @@ use crate::args::{Cli, ENDPOINT, ENDPOINT_VARIABLE, Global, Paging, Verb};
 use crate::build::{Builder, Origin};
 use crate::error::CliError;
 use crate::{output, when};
-use sched_client::{Client, ClientError, Options, Page};
+use sched_client::{Client, ClientError, Options, Page, RunFilter, v1};
 use sched_core::Timestamp;
 use sched_core::ids::{RunId, TaskId};
 use sched_core::schedule::{Zones as _, parse_duration};
@@ -213,6 +213,12 @@ where
         output::talk(&format!("more: --cursor {}", output::visible(&cursor)));
     }
     Ok(list)
+}
+
+/// Reads a page of runs.
+async fn page_of_runs(client: &Client, filter: &RunFilter, page: Page) -> Result<(Vec<v1::Run>, String), ClientError> {
+    let reply = client.runs(filter, &page).await?;
+    Ok((reply.runs, reply.cursor))
 }
 
 /// Reads pages until there are so many items, 0 for all, and returns where the rest begins; nothing when there is none.

@@ -6,7 +6,9 @@
 //!
 //! The body is positional: a struct that was released under a (kind, version) is never edited, only superseded.
 
+use crate::command::Item;
 use crate::limits::RECORD_BYTES_MAX;
+use crate::time::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -111,15 +113,60 @@ const OVERHEAD: usize = 2 + 4;
 
 /// Returns the envelope of `value`.
 pub fn encode<T: Serialize>(kind: Kind, value: &T) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(128);
+    let mut bytes = begin(kind, 128);
+    append(value, &mut bytes);
+    seal(bytes)
+}
+
+fn begin(kind: Kind, capacity: usize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(capacity);
     bytes.push(kind as u8);
     bytes.push(VERSION);
+    bytes
+}
+
+fn append<T: Serialize + ?Sized>(value: &T, bytes: &mut Vec<u8>) {
     // Encoding our own plain data into memory: bincode only fails on I/O errors or sequences of unknown length, of which there are none.
-    let written = bincode::serde::encode_into_std_write(value, &mut bytes, bincode::config::standard());
+    let written = bincode::serde::encode_into_std_write(value, bytes, bincode::config::standard());
     debug_assert!(written.is_ok(), "plain data encodes");
+}
+
+fn seal(mut bytes: Vec<u8>) -> Vec<u8> {
     let crc = crc32c::crc32c(&bytes);
     bytes.extend_from_slice(&crc.to_le_bytes());
     bytes
+}
+
+/// A command as it stands inside an entry: encoded once, by whoever makes it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct EncodedItem(Vec<u8>);
+
+impl EncodedItem {
+    /// Encodes a command.
+    pub fn new(item: &Item) -> Self {
+        let mut bytes = Vec::with_capacity(128);
+        append(item, &mut bytes);
+        Self(bytes)
+    }
+
+    /// Returns how many bytes it takes in an entry.
+    #[expect(clippy::len_without_is_empty, reason = "no command is empty")]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+/// Returns the envelope of the [`Entry`](crate::command::Entry) that has these commands: the same bytes as [`encode`] would write for it.
+pub fn encode_entry(term: u64, now: Timestamp, items: &[EncodedItem]) -> Vec<u8> {
+    /// The largest number that bincode writes takes as many bytes; there are three before the commands.
+    const HEAD: usize = 2 + 3 * 9;
+    let len: usize = items.iter().map(EncodedItem::len).sum();
+    let mut bytes = begin(Kind::Entry, HEAD + len + 4);
+    append(&(term, now, items.len() as u64), &mut bytes);
+    for item in items {
+        bytes.extend_from_slice(&item.0);
+    }
+    seal(bytes)
 }
 
 /// Reads the envelope of a `T`.

@@ -171,8 +171,10 @@ pub struct RunResult {
     /// End by the worker's clock.
     pub ended_at: Timestamp,
     /// Last bytes of the output, at most [`crate::limits::OUTPUT_TAIL_BYTES_MAX`].
+    #[serde(with = "serde_bytes")]
     pub output_tail: Vec<u8>,
     /// What a remote worker has to say of its success, at most [`crate::limits::RESULT_BYTES_MAX`].
+    #[serde(with = "serde_bytes")]
     pub result: Vec<u8>,
 }
 
@@ -277,6 +279,7 @@ pub struct Run {
     /// Why it is where it is, for people.
     pub reason: String,
     /// Of the newest reported attempt.
+    #[serde(with = "serde_bytes")]
     pub output_tail: Vec<u8>,
     /// Reports that came under a token that was no longer current: an overlap that is shown, not hidden.
     pub stale_reports: u32,
@@ -287,6 +290,7 @@ pub struct Run {
     /// The queue whose workers alone may take it; copied from the task when it was created.
     pub queue: Option<String>,
     /// Of the newest reported attempt, when a remote worker made one.
+    #[serde(with = "serde_bytes")]
     pub result: Vec<u8>,
 }
 

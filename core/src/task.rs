@@ -145,6 +145,7 @@ pub enum Action {
         /// Working directory; the worker's own when absent.
         dir: Option<String>,
         /// Bytes given on standard input.
+        #[serde(with = "serde_bytes")]
         stdin: Vec<u8>,
         /// Exit codes that count as success; empty means 0 alone.
         success_codes: Vec<i32>,
@@ -162,6 +163,7 @@ pub enum Action {
         /// In the order given; names may repeat.
         headers: Vec<(String, String)>,
         /// The body, empty for none.
+        #[serde(with = "serde_bytes")]
         body: Vec<u8>,
         /// Statuses that count as success; empty means 200 to 299.
         success_statuses: Vec<u16>,
@@ -179,6 +181,7 @@ pub enum Action {
         /// How long it takes, in milliseconds.
         duration_ms: u64,
         /// Carried along unused, so that the cost of a payload can be measured.
+        #[serde(with = "serde_bytes")]
         payload: Vec<u8>,
     },
     /// Sends a mail through the relay of the worker's node.
@@ -199,6 +202,7 @@ pub enum Action {
         /// The queue. Only workers that serve it get the runs, and they get no others.
         queue: String,
         /// What it means is between whoever submits it and the worker.
+        #[serde(with = "serde_bytes")]
         payload: Vec<u8>,
         /// The longest that its handler may say nothing of its progress, in milliseconds: then the attempt has failed.
         progress_timeout_ms: Option<u64>,

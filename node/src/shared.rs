@@ -15,7 +15,7 @@ use sched_core::command::{Item, Reject, Reply};
 use sched_core::limits::REQUEST_TTL_MS;
 use sched_core::{Fault, NodeId, Timestamp};
 use sched_proto::v1;
-use sched_raft::{Formation, ProposeError, Replica, Role};
+use sched_raft::{Formation, Origin, ProposeError, Replica, Role};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::timeout;
@@ -74,14 +74,14 @@ impl Shared {
     ///
     /// Until the clocks of a majority confirm leader time, the state's time stands still. While that is recent it does no harm; after a
     /// long standstill request keys would seem to come from the future, so that calls wait, and then are refused for the moment.
-    pub(crate) async fn propose(&self, items: Vec<Item>) -> Vec<Result<Reply, ProposeError>> {
+    pub(crate) async fn propose(&self, origin: Origin, items: Vec<Item>) -> Vec<Result<Reply, ProposeError>> {
         let mut confirmed = self.clock.confirmed();
         // Whether this node leads is not asked: a leader takes proposals a moment before its duties begin.
         let held = !*confirmed.borrow_and_update() && self.stands_still();
         if held && timeout(CONFIRM_PATIENCE, confirmed.wait_for(|yes| *yes)).await.is_err() {
             return vec![Err(ProposeError::Reject(unconfirmed())); items.len()];
         }
-        self.replica.propose(items).await
+        self.replica.propose(origin, items).await
     }
 
     /// Returns leader time for what is computed from it and stays, as a first run time: a majority's clocks confirm it.

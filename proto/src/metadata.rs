@@ -6,6 +6,8 @@ use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
 pub const LEADER: &str = "sched-leader";
 /// Request metadata: the node that passed the call on and its term, `node,term`. Such a call is never passed on again.
 pub const FORWARDED_FOR: &str = "sched-forwarded-for";
+/// Request metadata of a call that was passed on: a number that stands for the client it came from.
+pub const ORIGIN: &str = "sched-origin";
 /// Request metadata, whatever its value: a read of runs is answered by the node that is asked. It is as fresh as any, but only the
 /// leader knows what a run under way says of its progress. Who compares the nodes asks so.
 pub const HERE: &str = "sched-here";

@@ -8,7 +8,7 @@ use sched_core::command::{Command, Item};
 use sched_core::schedule::Schedule;
 use sched_core::task::{Action, NextRun, Policy, TaskSpec};
 use sched_core::{RequestKey, Timestamp};
-use sched_raft::{Options, Replica};
+use sched_raft::{Options, Origin, Replica};
 use sched_storage::DataDir;
 use std::error::Error;
 use std::net::TcpListener;
@@ -57,7 +57,9 @@ async fn caller(replica: Replica, number: u128, payload: usize, until: Instant) 
     while Instant::now() < until {
         count += 1;
         let begun = Instant::now();
-        let answers = replica.propose(vec![submit(number << 64 | count, payload)]).await;
+        let answers = replica
+            .propose(Origin::default(), vec![submit(number << 64 | count, payload)])
+            .await;
         if answers.iter().all(Result::is_ok) {
             latencies.push(begun.elapsed());
         } else {

@@ -72,5 +72,6 @@ mod watch;
 
 pub use error::{Fatal, ProposeError, RaftError};
 pub use options::{Clock, ELECTION_TIMEOUT_MS_DEFAULT, FATAL_EXIT_CODE, FatalHook, HEARTBEAT_MS_DEFAULT, Options};
+pub use proposer::Origin;
 pub use replica::Replica;
 pub use role::{Formation, Leader, Member, Metrics, Role};

@@ -10,7 +10,7 @@ use crate::net::peers::Peers;
 use crate::net::refusals::Hush;
 use crate::net::service::Service;
 use crate::options::Options;
-use crate::proposer::{self, Lane, Queue};
+use crate::proposer::{self, Lane, Origin, Queue};
 use crate::reads::{self, Reads, Rounds};
 use crate::role::{Formation, Member, Metrics, Role};
 use crate::runtime::blocking;
@@ -83,8 +83,9 @@ impl Replica {
     ///
     /// All waiting commands of all callers share entries of the log. Each item is carried out or refused on its own.
     /// Dropping the future gives up waiting, nothing more: commands that were proposed are carried out.
-    pub async fn propose(&self, items: Vec<Item>) -> Vec<Result<Reply, ProposeError>> {
-        proposer::propose(&self.core, Lane::Clients, items).await
+    /// Origins take turns: see [`Origin`].
+    pub async fn propose(&self, origin: Origin, items: Vec<Item>) -> Vec<Result<Reply, ProposeError>> {
+        proposer::propose(&self.core, Lane::Client(origin), items).await
     }
 
     /// Proposes the leader's own commands (fire, assign, complete, sessions): ahead of all waiting clients, so that these

@@ -4,22 +4,54 @@ use crate::runtime::Runtime;
 use bytes::Bytes;
 use openraft::entry::RaftEntry;
 use openraft::impls::leader_id_std;
-use openraft::{EntryPayload, RaftTypeConfig};
+use openraft::raft::responder::Responder;
+use openraft::{EntryPayload, OptionalSend, RaftTypeConfig};
 use sched_core::{Reject, Reply};
 use std::fmt;
 use std::sync::OnceLock;
 
-openraft::declare_raft_types!(
-    /// One leader per term, terms and nodes are plain numbers, entries keep their encoding.
-    pub(crate) TypeConfig:
-        D = Commands,
-        R = Replies,
-        NodeId = u64,
-        Node = Place,
-        LeaderId = leader_id_std::LeaderId<u64, u64>,
-        Entry = LogEntry,
-        AsyncRuntime = Runtime,
-);
+/// One leader per term, terms and nodes are plain numbers, entries keep their encoding. Written out, as openraft's macro does not let us say who
+/// is told of an outcome.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub(crate) struct TypeConfig {}
+
+impl RaftTypeConfig for TypeConfig {
+    type D = Commands;
+    type R = Replies;
+    type NodeId = u64;
+    type Node = Place;
+    type Term = u64;
+    type LeaderId = leader_id_std::LeaderId<u64, u64>;
+    type Vote = openraft::impls::Vote<Self::LeaderId>;
+    type Payload = Payload;
+    type Entry = LogEntry;
+    type AsyncRuntime = Runtime;
+    type Responder<T>
+        = Callback<T>
+    where
+        T: OptionalSend + 'static;
+    type Batch<T>
+        = openraft::impls::InlineBatch<T>
+    where
+        T: OptionalSend + 'static;
+    type ErrorSource = openraft::impls::BoxedErrorSource;
+}
+
+/// Called with the outcome of a proposal, where it is found out: no task has to wake for it. It must not block. Dropped, the outcome is
+/// unknown.
+pub(crate) struct Callback<T>(Box<dyn FnOnce(T) + Send>);
+
+impl<T> Callback<T> {
+    pub(crate) fn new(call: impl FnOnce(T) + Send + 'static) -> Self {
+        Self(Box::new(call))
+    }
+}
+
+impl<T: OptionalSend + 'static> Responder<TypeConfig, T> for Callback<T> {
+    fn on_complete(self, outcome: T) {
+        (self.0)(outcome);
+    }
+}
 
 pub(crate) type Vote = <TypeConfig as RaftTypeConfig>::Vote;
 pub(crate) type LogId = openraft::type_config::alias::LogIdOf<TypeConfig>;

@@ -253,7 +253,15 @@ fn crates_point_one_way() {
 
 #[test]
 fn core_depends_on_no_runtime_no_database_and_no_rpc() {
-    let known = BTreeSet::from(["bincode", "chrono", "crc32c", "jiff", "serde", "thiserror"]);
+    let known = BTreeSet::from([
+        "bincode",
+        "chrono",
+        "crc32c",
+        "jiff",
+        "serde",
+        "serde_bytes",
+        "thiserror",
+    ]);
     let sources = sources();
     let manifest = sources
         .iter()

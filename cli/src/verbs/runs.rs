@@ -1,6 +1,6 @@
 //! Verbs on runs.
 
-use super::{Cluster, Named, ask, each, instant, is_somebody_there, pages, run_id};
+use super::{Cluster, Named, ask, each, instant, is_somebody_there, page_of_runs, pages, run_id};
 use crate::args::{
     Backfill, DeleteHistory, EndedWord, Format, ListRuns, Logs, ResolutionWord, Resolve, RunNow, RunStateWord, Runs,
     Wait,
@@ -114,11 +114,7 @@ pub(super) async fn list(cluster: &Cluster, args: &ListRuns) -> Result<(), CliEr
         task: args.task.as_deref().map(|word| cluster.task(word)),
         states: args.state.iter().map(|word| state_of(*word)).collect(),
     };
-    let (client, filter) = (&cluster.client, &filter);
-    let read = |page| async move {
-        let reply = client.runs(filter, &page).await?;
-        Ok((reply.runs, reply.cursor))
-    };
+    let read = |page| page_of_runs(&cluster.client, &filter, page);
     let runs: Vec<_> = pages(&args.page, read).await?.into_iter().map(RunView::new).collect();
     output::data(cluster.global.output, &runs, |runs| view::runs(runs))
 }

@@ -1,11 +1,14 @@
 //! Verbs on tasks.
 
-use super::{Cluster, Named, each, instant, pages, pages_up_to};
+use super::{Cluster, Named, each, instant, page_of_runs, pages, pages_up_to};
 use crate::args::{Dequeue, Explain, Get, Ledger, List, MoveTask, Pause, Tasks};
 use crate::error::CliError;
 use crate::output;
 use crate::view::{self, Handle, RunDetails, TaskDetails, TaskView};
 use sched_client::{MoveTo, RunFilter, Start, TaskFilter, v1};
+
+/// A ledger that is written to again and again while it is read is shown as it was read last.
+const LEDGER_READINGS_MAX: u32 = 10;
 
 fn show(cluster: &Cluster, replies: Vec<v1::TaskReply>) -> Result<(), CliError> {
     let handles: Vec<Handle> = replies.into_iter().map(Handle::from).collect();
@@ -102,16 +105,22 @@ pub(super) async fn explain(cluster: &Cluster, args: &Explain) -> Result<(), Cli
 /// What became of each occurrence: the runs that there are, and the lines about what got none, as one list.
 pub(super) async fn ledger(cluster: &Cluster, args: &Ledger) -> Result<(), CliError> {
     let (client, task) = (&cluster.client, cluster.task(&args.task));
-    let lines = client.task(&task).await?.ledger;
-    let filter = &RunFilter {
-        task: Some(task),
+    let mut lines = client.task(&task).await?.ledger;
+    let filter = RunFilter {
+        task: Some(task.clone()),
         states: Vec::new(),
     };
-    let read = |page| async move {
-        let reply = client.runs(filter, &page).await?;
-        Ok((reply.runs, reply.cursor))
+    let mut readings = 1;
+    // Lines and runs are two readings. A line that came between them would be the hole among occurrences that are all there.
+    let runs = loop {
+        let (runs, _) = pages_up_to(args.limit, String::new(), |page| page_of_runs(client, &filter, page)).await?;
+        let now = client.task(&task).await?.ledger;
+        if now == lines || readings == LEDGER_READINGS_MAX {
+            break runs;
+        }
+        lines = now;
+        readings += 1;
     };
-    let (runs, _) = pages_up_to(args.limit, String::new(), read).await?;
     let mut occurrences = view::occurrences(runs, lines);
     occurrences.truncate(usize::try_from(args.limit).unwrap_or(usize::MAX));
     output::data(cluster.global.output, &occurrences, |list| view::occurrence_table(list))

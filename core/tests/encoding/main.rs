@@ -10,7 +10,7 @@ use sched_core::calendar::{Calendar, CalendarSpec, Interval};
 mod commands;
 
 use commands::commands;
-use sched_core::codec::{Kind, decode, encode};
+use sched_core::codec::{EncodedItem, Kind, decode, encode, encode_entry};
 use sched_core::command::{
     AssignItem, Call, ClosedRange, DrainItem, FireItem, MissedRange, Remembered, Reply, Resolution, SpoolAction,
     SpoolOp,
@@ -281,13 +281,17 @@ fn the_bytes_of_every_record_are_golden() {
             command,
         })
         .collect();
-    golden(
-        Kind::Entry,
-        &Entry {
-            term: 3,
-            now: t(1_700_000_000_000),
-            items,
-        },
+    let entry = Entry {
+        term: 3,
+        now: t(1_700_000_000_000),
+        items,
+    };
+    golden(Kind::Entry, &entry);
+    let items: Vec<EncodedItem> = entry.items.iter().map(EncodedItem::new).collect();
+    assert_eq!(
+        encode_entry(entry.term, entry.now, &items),
+        encode(Kind::Entry, &entry),
+        "commands encoded one by one make the same entry"
     );
     golden(
         Kind::Task,

@@ -1,6 +1,6 @@
 //! Changes of tasks, runs and the scheduler, on the leader: checked, computed, proposed under the caller's request key.
 
-use super::errors;
+use super::{errors, origin};
 use crate::calendars::Compiled;
 use crate::leader::room;
 use crate::recurrences::compile;
@@ -41,7 +41,7 @@ pub(super) async fn propose(
         command,
     };
     shared
-        .propose(vec![item])
+        .propose(origin::current(), vec![item])
         .await
         .pop()
         .unwrap_or(Err(ProposeError::Stopped))

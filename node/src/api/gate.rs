@@ -4,12 +4,13 @@
 //! time.
 
 use super::errors;
+use super::origin::{self, Source};
 use crate::shared::Shared;
 use http::{HeaderValue, Request, Response};
 use sched_proto::convert;
-use sched_proto::metadata::{FORWARDED_FOR, HERE, LEADER};
+use sched_proto::metadata::{FORWARDED_FOR, HERE, LEADER, ORIGIN};
 use sched_proto::v1::FailureKind;
-use sched_raft::{Leader, Role};
+use sched_raft::{Leader, Origin, Role};
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
@@ -117,11 +118,12 @@ where
     async fn pass(mut self, request: Request<Body>) -> Result<Response<Body>, Status> {
         self.shared.counters.calls.add(1);
         let (place, length) = class(request.uri().path(), request.headers().contains_key(HERE));
-        let calls = self.calls.clone();
-        let _permit = match length {
-            Length::Short => Some(calls.try_acquire().map_err(|_| {
+        let source = Source::of(request.headers(), request.extensions().get());
+        let origin = source.origin();
+        let _admitted = match length {
+            Length::Short => Some(source.admit(&self.calls).map_err(|problem| {
                 self.shared.counters.overloaded.add(1);
-                errors::overloaded("too many calls are in progress on this node", RETRY_AFTER_MS)
+                errors::overloaded(problem, RETRY_AFTER_MS)
             })?),
             Length::Long => None,
         };
@@ -132,10 +134,12 @@ where
         match elsewhere {
             None => match self.inner.ready().await {
                 // The service's own error type has no values.
-                Ok(service) => service.call(request).await.map_err(|never| match never {}),
+                Ok(service) => origin::answering(origin, service.call(request))
+                    .await
+                    .map_err(|never| match never {}),
                 Err(never) => match never {},
             },
-            Some(leader) => forward(&self.shared, request, leader).await,
+            Some(leader) => forward(&self.shared, request, leader, origin).await,
         }
     }
 }
@@ -168,7 +172,12 @@ async fn find_leader(shared: &Shared, forwarded: bool) -> Result<Option<Leader>,
     Ok(role.leader)
 }
 
-async fn forward(shared: &Shared, mut request: Request<Body>, leader: Leader) -> Result<Response<Body>, Status> {
+async fn forward(
+    shared: &Shared,
+    mut request: Request<Body>,
+    leader: Leader,
+    origin: Origin,
+) -> Result<Response<Body>, Status> {
     shared.counters.forwarded.add(1);
     let unknown = |text: String| convert::status(&convert::failure(FailureKind::OutcomeUnknown, text));
     let address = leader.client_address;
@@ -180,6 +189,7 @@ async fn forward(shared: &Shared, mut request: Request<Body>, leader: Leader) ->
     if let Ok(mark) = HeaderValue::try_from(mark) {
         request.headers_mut().insert(FORWARDED_FOR, mark);
     }
+    request.headers_mut().insert(ORIGIN, origin.0.into());
     let answer = channel.oneshot(request);
     tokio::select! {
         answer = answer => answer.map_err(|e| unknown(format!("the leader at {address} did not answer: {e}"))),

@@ -1,5 +1,6 @@
 //! Connections of the client port: bounded in number, and ended when they say nothing.
 
+use super::origin::Connection;
 use crate::shared::Shared;
 use futures::Stream;
 use std::future::Future;
@@ -12,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Sleep;
-use tonic::transport::server::{Connected, TcpConnectInfo};
+use tonic::transport::server::Connected;
 
 /// The first bytes must come within this time: a port scanner or a half-open connection holds nothing for longer.
 const FIRST_BYTES_TIMEOUT: Duration = Duration::from_secs(10);
@@ -62,6 +63,7 @@ impl Incoming {
                     return Some(Guarded {
                         io,
                         first: Some(first),
+                        connection: Connection::next(&self.shared),
                         shared: self.shared.clone(),
                         _permit: permit,
                     });
@@ -85,15 +87,16 @@ pub(super) struct Guarded {
     io: TcpStream,
     /// Until the first bytes have come.
     first: Option<First>,
+    connection: Arc<Connection>,
     shared: Arc<Shared>,
     _permit: OwnedSemaphorePermit,
 }
 
 impl Connected for Guarded {
-    type ConnectInfo = TcpConnectInfo;
+    type ConnectInfo = Arc<Connection>;
 
-    fn connect_info(&self) -> TcpConnectInfo {
-        self.io.connect_info()
+    fn connect_info(&self) -> Self::ConnectInfo {
+        self.connection.clone()
     }
 }
 

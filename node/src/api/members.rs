@@ -7,10 +7,9 @@ use sched_core::command::Reject;
 use sched_proto::convert;
 use sched_proto::v1::change_members_request::Change;
 use sched_proto::v1::{ChangeMembersRequest, FailureKind, HandOver, ReplaceMember};
-use sched_raft::{Member, RaftError, Replica};
+use sched_raft::{Member, RaftError};
 use std::collections::BTreeSet;
 use std::time::Duration;
-use tokio::time::Instant;
 use tonic::Status;
 
 /// More voters make every write slower and hardly any cluster safer.
@@ -44,7 +43,7 @@ pub(super) async fn change(shared: &Shared, call: ChangeMembersRequest) -> Resul
         .change
         .ok_or_else(|| errors::invalid("change", "none; expected promote, demote, remove, replace or hand_over"))?;
     let replica = &shared.replica;
-    let steps = decided(replica, change)
+    let steps = decided(shared, change)
         .await
         .map_err(|reject| errors::rejected(&reject))?;
     tracing::info!(?change, ?steps, "the membership is to be changed");
@@ -69,15 +68,24 @@ pub(super) async fn change(shared: &Shared, call: ChangeMembersRequest) -> Resul
 }
 
 /// Decides what is to be done. A leader that has just been elected has not heard of all members yet: it looks again before it refuses.
-async fn decided(replica: &Replica, change: Change) -> Result<Steps, Reject> {
-    let heard_by = Instant::now() + HEARD;
+async fn decided(shared: &Shared, change: Change) -> Result<Steps, Reject> {
+    let replica = &shared.replica;
     loop {
         let members = replica.members();
         let silent = members.iter().any(|member| member.reachable != Some(true));
         match steps(&members, replica.node(), change) {
-            Err(_) if silent && Instant::now() < heard_by => tokio::time::sleep(LOOK_AGAIN).await,
+            Err(_) if silent && leads_newly(shared) => tokio::time::sleep(LOOK_AGAIN).await,
             decided => return decided,
         }
+    }
+}
+
+/// Whether this node leads since so short a time that a member it has not heard of may well be there.
+fn leads_newly(shared: &Shared) -> bool {
+    match shared.terms.current() {
+        Some(term) => term.began.elapsed() < HEARD,
+        // Its duties are about to begin, if it leads at all.
+        None => shared.replica.roles().borrow().leading,
     }
 }
 

@@ -11,6 +11,7 @@ mod incoming;
 mod lists;
 mod logs;
 mod members;
+mod origin;
 mod overview;
 mod reads;
 mod service;

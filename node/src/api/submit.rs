@@ -1,6 +1,6 @@
 //! Accepting tasks: one, many, or a stream of them.
 
-use super::errors;
+use super::{errors, origin};
 use crate::calendars::Compiled;
 use crate::leader::room;
 use crate::recurrences::compile;
@@ -56,11 +56,13 @@ pub(super) fn streamed(
     requests: Streaming<SubmitStreamRequest>,
     permit: OwnedSemaphorePermit,
 ) -> impl Stream<Item = Result<SubmitStreamReply, Status>> {
+    let origin = origin::current();
     requests
         .ready_chunks(STREAM_BATCH_MAX)
         .map(move |chunk| {
             let shared = shared.clone();
-            async move { stream::iter(chunk_of(&shared, chunk).await) }
+            let chunk = async move { stream::iter(chunk_of(&shared, chunk).await) };
+            origin::answering(origin, chunk)
         })
         .buffer_unordered(STREAM_BATCHES_MAX)
         .flatten()
@@ -157,7 +159,7 @@ async fn batch(shared: &Shared, requests: Vec<SubmitRequest>) -> Vec<Result<Subm
     let mut results = if items.is_empty() {
         Vec::new()
     } else {
-        shared.propose(items).await
+        shared.propose(origin::current(), items).await
     }
     .into_iter();
     answers

@@ -33,6 +33,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// Before a duty tries again what could not be proposed.
@@ -43,6 +44,8 @@ pub(crate) struct Term {
     pub(crate) number: u64,
     /// Leader time at its start: what was due before fell into a time without a leader, or with another one.
     pub(crate) since: Timestamp,
+    /// When it began.
+    pub(crate) began: Instant,
     /// The sessions of workers.
     pub(crate) hub: Hub,
     ticker: ticker::Wake,
@@ -164,6 +167,7 @@ impl Duties {
         let term = Arc::new(Term {
             number,
             since: shared.clock.begin_term(),
+            began: Instant::now(),
             hub: Hub::load(&shared.replica.view()).or_stop(),
             ticker: ticker::Wake::default(),
             dispatch: Notify::new(),

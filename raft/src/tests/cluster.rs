@@ -1,7 +1,7 @@
 //! Proposals, reads, elections, snapshots.
 
 use super::support::*;
-use crate::ProposeError;
+use crate::{Origin, ProposeError};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -64,7 +64,7 @@ async fn a_call_of_many_commands_is_answered_in_order() {
     items[0] = submit(again.clone(), 10);
     items[2999] = submit(again, 10);
     let tasks: Vec<_> = replica
-        .propose(items)
+        .propose(Origin::default(), items)
         .await
         .into_iter()
         .map(|a| task_of(a).unwrap().0)
@@ -84,7 +84,13 @@ async fn nothing_acknowledged_is_lost_when_the_leader_dies_and_nothing_is_done_t
         let leader = cluster.leader().await;
         let replica = cluster.nodes[leader].replica().clone();
         let key = request();
-        let first = task_of(replica.propose(vec![submit(key.clone(), 10)]).await.remove(0)).unwrap();
+        let first = task_of(
+            replica
+                .propose(Origin::default(), vec![submit(key.clone(), 10)])
+                .await
+                .remove(0),
+        )
+        .unwrap();
         acknowledged.push(first);
         for _ in 0..20 {
             acknowledged.push(submit_one(&replica).await.unwrap());
@@ -122,7 +128,10 @@ async fn a_follower_reads_what_was_acknowledged_before() {
         follower.read_barrier().await.unwrap();
         assert!(holds(&follower, task));
     }
-    let answer = follower.propose(vec![submit(request(), 10)]).await.remove(0);
+    let answer = follower
+        .propose(Origin::default(), vec![submit(request(), 10)])
+        .await
+        .remove(0);
     let expected = cluster.nodes[leader].replica().node();
     assert!(matches!(answer, Err(ProposeError::NotLeader { leader: Some(l) }) if l.node == expected));
     drop(follower);
@@ -143,7 +152,10 @@ async fn without_a_quorum_nothing_is_answered_as_done() {
         }
     }
     let replica = cluster.nodes[leader].replica().clone();
-    let answer = replica.propose(vec![submit(request(), 10)]).await.remove(0);
+    let answer = replica
+        .propose(Origin::default(), vec![submit(request(), 10)])
+        .await
+        .remove(0);
     assert!(
         matches!(
             answer,

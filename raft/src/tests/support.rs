@@ -1,7 +1,7 @@
 //! Clusters for tests.
 
 use crate::role::Role;
-use crate::{Fatal, Options, ProposeError, Replica};
+use crate::{Fatal, Options, Origin, ProposeError, Replica};
 use sched_core::apply::read_record;
 use sched_core::codec::Kind;
 use sched_core::command::{Command, Item, Reply};
@@ -245,7 +245,12 @@ pub(super) fn submit(request: RequestKey, payload: usize) -> Item {
 
 /// Submits one task; returns its number.
 pub(super) async fn submit_one(replica: &Replica) -> Result<TaskId, ProposeError> {
-    task_of(replica.propose(vec![submit(request(), 100)]).await.remove(0))
+    task_of(
+        replica
+            .propose(Origin::default(), vec![submit(request(), 100)])
+            .await
+            .remove(0),
+    )
 }
 
 pub(super) fn task_of(answer: Result<Reply, ProposeError>) -> Result<TaskId, ProposeError> {
@@ -262,7 +267,7 @@ pub(super) async fn submit_until_done(cluster: &Cluster, key: RequestKey) -> Tas
             let leader = cluster.leader().await;
             let answer = cluster.nodes[leader]
                 .replica()
-                .propose(vec![submit(key.clone(), 100)])
+                .propose(Origin::default(), vec![submit(key.clone(), 100)])
                 .await
                 .remove(0);
             match task_of(answer) {

@@ -25,7 +25,7 @@ mod machine;
 mod net;
 #[path = "../../../raft/src/options.rs"]
 mod options;
-#[path = "../../../raft/src/proposer.rs"]
+#[path = "../../../raft/src/proposer/mod.rs"]
 mod proposer;
 #[path = "../../../raft/src/reads.rs"]
 mod reads;
@@ -48,5 +48,6 @@ mod watch;
 
 pub use error::{Fatal, ProposeError, RaftError};
 pub use options::{Clock, ELECTION_TIMEOUT_MS_DEFAULT, FATAL_EXIT_CODE, FatalHook, HEARTBEAT_MS_DEFAULT, Options};
+pub use proposer::Origin;
 pub use replica::Replica;
 pub use role::{Formation, Leader, Member, Metrics, Role};

@@ -6,6 +6,7 @@ use clap::Parser;
 use sched_tests::bench::{self, Settings};
 use sched_tests::load::{Report, Way};
 use sched_tests::peers::{Beanstalk, Etcd, Nats, Work};
+use sched_tests::wait::unless_ended;
 use sched_tests::{binaries, figures};
 use serde::Serialize;
 use std::time::Duration;
@@ -34,7 +35,10 @@ struct Line {
 // One thread: the load shares the machine with what it measures.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
-    let flags = Flags::parse();
+    unless_ended(run(Flags::parse())).await
+}
+
+async fn run(flags: Flags) -> Result<()> {
     let (seconds, rounds) = if flags.quick {
         (5, 1)
     } else {

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use sched_tests::bench::{self, Measured, PARTS, Row, Settings};
 use sched_tests::binaries;
+use sched_tests::wait::unless_ended;
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::path::Path;
@@ -51,7 +52,10 @@ struct Results {
 // One thread: the load shares the machine with what it measures.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
-    let flags = Flags::parse();
+    unless_ended(run(Flags::parse())).await
+}
+
+async fn run(flags: Flags) -> Result<()> {
     let pick = |short, full| if flags.full { full } else { short };
     let settings = Settings {
         duration: Duration::from_secs(flags.seconds),

@@ -5,6 +5,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use sched_tests::binaries;
 use sched_tests::soak::{self, Soaked};
+use sched_tests::wait::unless_ended;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -25,7 +26,10 @@ struct Flags {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<ExitCode> {
-    let flags = Flags::parse();
+    unless_ended(run(Flags::parse())).await
+}
+
+async fn run(flags: Flags) -> Result<ExitCode> {
     let soaked = soak::soak(Duration::from_secs(60 * flags.minutes)).await?;
     let file = binaries::folder()?
         .parent()
