@@ -32,17 +32,17 @@ fn mix(name: &str, seconds: u32) {
 
 #[test]
 fn nodes_are_killed() {
-    mix("kill", 55);
+    mix("kill", 45);
 }
 
 #[test]
 fn nodes_stand_still() {
-    mix("stop", 50);
+    mix("stop", 45);
 }
 
 #[test]
 fn the_network_falls_apart() {
-    mix("partition", 55);
+    mix("partition", 45);
 }
 
 #[test]
