@@ -115,10 +115,11 @@ pub(super) async fn ledger(cluster: &Cluster, args: &Ledger) -> Result<(), CliEr
     let runs = loop {
         let (runs, _) = pages_up_to(args.limit, String::new(), |page| page_of_runs(client, &filter, page)).await?;
         let now = client.task(&task).await?.ledger;
-        if now == lines || readings == LEDGER_READINGS_MAX {
+        let done = now == lines || readings == LEDGER_READINGS_MAX;
+        lines = now;
+        if done {
             break runs;
         }
-        lines = now;
         readings += 1;
     };
     let mut occurrences = view::occurrences(runs, lines);

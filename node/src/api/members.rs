@@ -10,6 +10,7 @@ use sched_proto::v1::{ChangeMembersRequest, FailureKind, HandOver, ReplaceMember
 use sched_raft::{Member, RaftError};
 use std::collections::BTreeSet;
 use std::time::Duration;
+use tokio::time::Instant;
 use tonic::Status;
 
 /// More voters make every write slower and hardly any cluster safer.
@@ -69,12 +70,14 @@ pub(super) async fn change(shared: &Shared, call: ChangeMembersRequest) -> Resul
 
 /// Decides what is to be done. A leader that has just been elected has not heard of all members yet: it looks again before it refuses.
 async fn decided(shared: &Shared, change: Change) -> Result<Steps, Reject> {
-    let replica = &shared.replica;
+    let (replica, heard_by) = (&shared.replica, Instant::now() + HEARD);
     loop {
         let members = replica.members();
         let silent = members.iter().any(|member| member.reachable != Some(true));
         match steps(&members, replica.node(), change) {
-            Err(_) if silent && leads_newly(shared) => tokio::time::sleep(LOOK_AGAIN).await,
+            Err(_) if silent && leads_newly(shared) && Instant::now() < heard_by => {
+                tokio::time::sleep(LOOK_AGAIN).await
+            }
             decided => return decided,
         }
     }

@@ -1,7 +1,7 @@
 //! Whom a call comes from, so that one client who asks for much does not keep the others waiting.
 //!
-//! It is the connection: whoever opens several has several shares. Nobody says who he is yet, so nothing better is known. A call
-//! that was passed on keeps the origin it had where it came in.
+//! It is the connection: whoever opens several has several shares, and whoever claims to be a node can claim any. Nobody proves who he is
+//! yet, so nothing better is known. A call that was passed on keeps the origin it had where it came in.
 
 use crate::shared::Shared;
 use http::{HeaderMap, HeaderValue};
@@ -155,7 +155,7 @@ mod tests {
         assert_eq!(
             Source::of(&headers, Some(&here)).origin(),
             Origin(7),
-            "only nodes say for whom they ask"
+            "only a call that was passed on says for whom it is"
         );
         headers.insert(FORWARDED_FOR, HeaderValue::from_static("1,1"));
         assert_eq!(Source::of(&headers, Some(&here)).origin(), Origin(9));

@@ -7,8 +7,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 
-/// Owners that are remembered beyond those who wait before the past is swept out.
-const SWEEP: usize = 64;
+/// Owners that are remembered beyond those who wait. More than have something under way at once: who is forgotten too early is served as if he
+/// had had nothing, again and again, and the others wait for him.
+const SWEEP: usize = 16 * 1024;
 
 /// What waits, by owner `K`.
 pub(super) struct FairQueue<K, T> {
@@ -19,6 +20,10 @@ pub(super) struct FairQueue<K, T> {
     /// Tells apart what begins at the same virtual time: first come, first served.
     number: u64,
 }
+
+/// The place of something that was put in. No two have the same.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Ticket((u64, u64));
 
 struct Waiting<K, T> {
     owner: K,
@@ -55,14 +60,28 @@ impl<K: Copy + Eq + Hash, T> FairQueue<K, T> {
         self.owners.get(&owner).map_or(0, |owner| owner.waiting)
     }
 
-    pub(super) fn push(&mut self, owner: K, cost: u64, value: T) {
+    /// Puts something in, and returns what it can be taken back by.
+    pub(super) fn push(&mut self, owner: K, cost: u64, value: T) -> Ticket {
         let entry = self.owners.entry(owner).or_default();
         let start = self.now.max(entry.end);
         entry.end = start + cost;
         entry.waiting += cost;
         self.number += 1;
-        self.waiting
-            .insert((start, self.number), Waiting { owner, cost, value });
+        let place = (start, self.number);
+        self.waiting.insert(place, Waiting { owner, cost, value });
+        Ticket(place)
+    }
+
+    /// Takes back what was put in, if it still waits: as if it had never been there, when nothing was put in after it.
+    pub(super) fn withdraw(&mut self, ticket: Ticket) -> Option<T> {
+        let gone = self.waiting.remove(&ticket.0)?;
+        if let Some(owner) = self.owners.get_mut(&gone.owner) {
+            owner.waiting -= gone.cost;
+            if owner.end == ticket.0.0 + gone.cost {
+                owner.end = ticket.0.0;
+            }
+        }
+        Some(gone.value)
     }
 
     /// What is next.
@@ -101,7 +120,9 @@ impl<K: Copy + Eq + Hash, T> FairQueue<K, T> {
 
     /// Takes out everything, in order.
     pub(super) fn drain(&mut self) -> impl Iterator<Item = T> + use<K, T> {
-        std::mem::take(self).waiting.into_values().map(|next| next.value)
+        // Numbers go on: a place that is given out is never another's.
+        self.owners.clear();
+        std::mem::take(&mut self.waiting).into_values().map(|next| next.value)
     }
 }
 
@@ -125,7 +146,9 @@ mod tests {
     #[test]
     fn who_asks_for_little_comes_next() {
         let mut queue = FairQueue::default();
-        (0..100).for_each(|value| queue.push('a', 1, value));
+        for value in 0..100 {
+            queue.push('a', 1, value);
+        }
         (0..10).for_each(|value| assert_eq!(queue.pop(), Some(value)));
         queue.push('b', 1, 1000);
         assert_eq!(
@@ -153,12 +176,65 @@ mod tests {
     fn a_rest_is_not_saved_up() {
         let mut queue = FairQueue::default();
         queue.push('b', 1, 1000);
-        (0..50).for_each(|value| queue.push('a', 1, value));
+        for value in 0..50 {
+            queue.push('a', 1, value);
+        }
         (0..40).for_each(|_| assert!(queue.pop().is_some()));
         // b has asked for nothing for long. It gets every other one from here on, not all of them.
-        (1001..1005).for_each(|value| queue.push('b', 1, value));
+        for value in 1001..1005 {
+            queue.push('b', 1, value);
+        }
         let next: Vec<u32> = order(queue).into_iter().take(6).collect();
         assert_eq!(next.iter().filter(|value| **value >= 1000).count(), 3, "{next:?}");
+    }
+
+    #[test]
+    fn what_is_taken_back_counts_no_more() {
+        let mut queue = FairQueue::default();
+        queue.push('a', 1, 1);
+        let ticket = queue.push('b', 100, 2);
+        assert_eq!((queue.withdraw(ticket), queue.withdraw(ticket)), (Some(2), None));
+        assert_eq!(queue.waiting_of('b'), 0);
+        queue.push('b', 1, 3);
+        queue.push('a', 1, 4);
+        assert_eq!(order(queue), [1, 3, 4], "b begins anew");
+    }
+
+    #[test]
+    fn a_place_is_given_out_once() {
+        let mut queue = FairQueue::default();
+        let first = queue.push('a', 1, 1);
+        assert_eq!(queue.drain().collect::<Vec<_>>(), [1]);
+        queue.push('a', 1, 2);
+        assert_eq!(queue.withdraw(first), None);
+        assert_eq!(order(queue), [2]);
+    }
+
+    /// A thousand who come back as soon as they are served, and one who asks for more at once: nobody is passed over.
+    #[test]
+    fn nobody_is_passed_over_for_ever() {
+        const STEPS: usize = 200_000;
+        const MANY: usize = 1200;
+        let cost = |owner: usize| if owner == MANY { 16 } else { 1 };
+        let mut queue = FairQueue::default();
+        (0..=MANY).for_each(|owner| {
+            queue.push(owner, cost(owner), owner);
+        });
+        let (mut under_way, mut served) = (Vec::new(), vec![0; MANY + 1]);
+        for step in 0..STEPS {
+            let owner = queue.pop().unwrap();
+            served[owner] = step;
+            under_way.push(owner);
+            // As many as are proposed at once come back together.
+            if under_way.len() == 512 {
+                under_way.drain(..).for_each(|owner| {
+                    queue.push(owner, cost(owner), owner);
+                });
+            }
+        }
+        let last = served[..MANY].iter().min().unwrap();
+        assert!(STEPS - last < 3 * MANY, "somebody was served last in step {last}");
+        assert!(STEPS - served[MANY] < 20 * MANY, "{}", served[MANY]);
     }
 
     #[test]
@@ -167,7 +243,7 @@ mod tests {
         queue.push(0, 1_000_000, ());
         queue.push(0, 1, ());
         queue.pop();
-        for owner in 1..10_000 {
+        for owner in 1..100_000 {
             queue.push(owner, 1, ());
             queue.pop();
         }

@@ -12,19 +12,23 @@ mod queue;
 
 use crate::core::Core;
 use crate::error::ProposeError;
+use crate::role::Role;
 use crate::shared::Counters;
 use crate::types::{Callback, Commands, TypeConfig};
+use fair::Ticket;
 use openraft::errors::ClientWriteError;
 use openraft::raft::ClientWriteResult;
-use queue::{Group, Proposal};
+use queue::{Group, Proposal, RETRY_AFTER_MS};
 pub(crate) use queue::{Lane, Queue};
 use sched_core::codec::{self, EncodedItem};
 use sched_core::command::{Item, Reply};
 use sched_core::limits::{ENTRY_BYTES_MAX, ENTRY_COMMANDS_MAX};
 use sched_core::{Reject, Timestamp};
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 /// The answer to one command.
 pub(crate) type Answer = Result<Reply, ProposeError>;
@@ -61,13 +65,27 @@ pub(crate) async fn propose(core: &Core, lane: Lane, items: Vec<Item>) -> Vec<An
     let deadline = tokio::time::Instant::now() + Duration::from_millis(core.options.propose_timeout_ms);
     let mut answers = Vec::with_capacity(items.len());
     // All parts are queued before the first is waited for, so that they travel in neighbouring entries.
-    let parts: Vec<Part> = split(items).into_iter().map(|part| enqueue(core, lane, part)).collect();
+    let together = match lane {
+        Lane::Internal => ENTRY_COMMANDS_MAX,
+        // Half of what may be under way: what one has sent does not fill it.
+        Lane::Client(_) => (core.options.in_flight_items_max / 2).clamp(1, ENTRY_COMMANDS_MAX),
+    };
+    let parts = split(items, together).into_iter();
+    let parts: Vec<Part> = parts.map(|part| enqueue(core, lane, part)).collect();
     for part in parts {
         match part {
             Part::Refused(items, error) => answers.extend(std::iter::repeat_n(Err(error), items)),
-            Part::Waiting(items, reply) => match tokio::time::timeout_at(deadline, reply).await {
+            Part::Waiting(items, ticket, reply) => match tokio::time::timeout_at(deadline, reply).await {
                 Ok(Ok(part)) => answers.extend(part),
                 Ok(Err(_)) => answers.extend(unknown(core, items, "the replica stopped")),
+                Err(_) if core.queue.withdraw(lane, ticket) => {
+                    core.board.counters.overloaded.add(1);
+                    let error = ProposeError::Overloaded {
+                        waiting: core.queue.waiting(),
+                        retry_after_ms: RETRY_AFTER_MS,
+                    };
+                    answers.extend(std::iter::repeat_n(Err(error), items));
+                }
                 Err(_) => answers.extend(unknown(core, items, "no quorum answered in time")),
             },
         }
@@ -77,19 +95,19 @@ pub(crate) async fn propose(core: &Core, lane: Lane, items: Vec<Item>) -> Vec<An
 
 enum Part {
     Refused(usize, ProposeError),
-    Waiting(usize, oneshot::Receiver<Vec<Answer>>),
+    Waiting(usize, Ticket, oneshot::Receiver<Vec<Answer>>),
 }
 
-/// Cuts a caller's commands into parts that fit one entry each; a command too large for any stands alone.
+/// Cuts a caller's commands into parts of at most so many that fit one entry each; a command too large for any stands alone.
 ///
 /// Commands are encoded here, on the callers' threads; the proposer only puts them side by side.
-fn split(items: Vec<Item>) -> Vec<(Vec<EncodedItem>, usize)> {
+fn split(items: Vec<Item>, together: usize) -> Vec<(Vec<EncodedItem>, usize)> {
     let mut parts: Vec<(Vec<EncodedItem>, usize)> = Vec::new();
     for item in items {
         let item = EncodedItem::new(&item);
         let bytes = item.len();
         match parts.last_mut() {
-            Some((part, sum)) if part.len() < ENTRY_COMMANDS_MAX && *sum + bytes <= ENTRY_BYTES_MAX => {
+            Some((part, sum)) if part.len() < together && *sum + bytes <= ENTRY_BYTES_MAX => {
                 part.push(item);
                 *sum += bytes;
             }
@@ -112,9 +130,9 @@ fn enqueue(core: &Core, lane: Lane, (items, bytes): (Vec<EncodedItem>, usize)) -
     }
     let (reply, answer) = oneshot::channel();
     match core.queue.push(lane, Proposal { items, bytes, reply }) {
-        Ok(()) => {
+        Ok(ticket) => {
             core.board.counters.proposed_items.add(count);
-            Part::Waiting(count, answer)
+            Part::Waiting(count, ticket, answer)
         }
         Err(error) => {
             core.board.counters.overloaded.add(1);
@@ -141,17 +159,20 @@ fn not_leader(core: &Core) -> ProposeError {
 /// Proposes what waits, until the replica stops.
 pub(crate) async fn run(core: Arc<Core>) {
     let under_way = Arc::new(Semaphore::new(core.options.in_flight_entries_max));
+    let mut roles = core.roles.subscribe();
     loop {
-        let Some(permit) = permit(&core, &under_way).await else {
+        let permit = refusing(&core, &mut roles, under_way.clone().acquire_owned()).await;
+        let Some(Ok(permit)) = permit else { break };
+        let Some(group) = refusing(&core, &mut roles, next_group(&core)).await else {
             break;
         };
-        let Some(group) = next_group(&core).await else { break };
         // Read as late as possible. `apply` sees to it that time never runs backwards.
         let stamp = (core.options.clock)();
         let under_way = UnderWay {
             core: core.clone(),
             of_clients: group.of_clients,
             _permit: permit,
+            _tracked: core.tasks.token(),
         };
         propose_group(group, stamp, under_way).await;
     }
@@ -163,6 +184,8 @@ struct UnderWay {
     core: Arc<Core>,
     of_clients: usize,
     _permit: OwnedSemaphorePermit,
+    /// A replica that is shut down waits for it.
+    _tracked: TaskTrackerToken,
 }
 
 impl Drop for UnderWay {
@@ -171,14 +194,12 @@ impl Drop for UnderWay {
     }
 }
 
-/// Waits until one more entry may be under way; refuses what waits while this node does not lead.
-async fn permit(core: &Core, under_way: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
-    let mut roles = core.roles.subscribe();
-    let acquire = under_way.clone().acquire_owned();
-    tokio::pin!(acquire);
+/// Waits, and refuses what is queued as soon as this node does not lead: what is under way may never come back. Nothing when the replica stops.
+async fn refusing<T>(core: &Core, roles: &mut watch::Receiver<Role>, wait: impl Future<Output = T>) -> Option<T> {
+    tokio::pin!(wait);
     loop {
         tokio::select! {
-            permit = &mut acquire => return permit.ok(),
+            done = &mut wait => return Some(done),
             changed = roles.changed() => {
                 changed.ok()?;
                 if !core.is_leader() {
@@ -190,16 +211,13 @@ async fn permit(core: &Core, under_way: &Arc<Semaphore>) -> Option<OwnedSemaphor
     }
 }
 
-async fn next_group(core: &Core) -> Option<Group> {
+async fn next_group(core: &Core) -> Group {
     loop {
         let group = core.queue.take();
         if !group.items.is_empty() {
-            return Some(group);
+            return group;
         }
-        tokio::select! {
-            () = core.queue.wake.notified() => {}
-            () = core.stop.cancelled() => return None,
-        }
+        core.queue.wake.notified().await;
     }
 }
 

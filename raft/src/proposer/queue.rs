@@ -1,6 +1,6 @@
 //! The commands that wait to be proposed: the leader's own in one lane, those of clients in another.
 
-use super::fair::FairQueue;
+use super::fair::{FairQueue, Ticket};
 use super::{Answer, Origin, refuse};
 use crate::error::ProposeError;
 use crate::options::Options;
@@ -10,8 +10,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, oneshot};
 
 /// When to try again after the queue was full: some tens of entries later.
-const RETRY_AFTER_MS: u64 = 100;
-/// Of an entry, clients get at least one part in this many when both lanes have something.
+pub(super) const RETRY_AFTER_MS: u64 = 100;
+/// Of an entry, one part in this many is kept free for clients when both lanes have something.
 const CLIENT_SHARE: usize = 4;
 /// So many bytes of a command count as one command more when clients take turns.
 const COST_BYTES: usize = 2048;
@@ -82,7 +82,7 @@ impl Queue {
         lanes.internal.items + lanes.clients.items
     }
 
-    pub(super) fn push(&self, lane: Lane, proposal: Proposal) -> Result<(), ProposeError> {
+    pub(super) fn push(&self, lane: Lane, proposal: Proposal) -> Result<Ticket, ProposeError> {
         let mut lanes = self.lock();
         if lanes.closed {
             return Err(ProposeError::Stopped);
@@ -104,10 +104,25 @@ impl Queue {
             });
         }
         (queue.items, queue.bytes) = (items, bytes);
-        queue.proposals.push(origin, proposal.cost(), proposal);
+        let ticket = queue.proposals.push(origin, proposal.cost(), proposal);
         drop(lanes);
         self.wake.notify_one();
-        Ok(())
+        Ok(ticket)
+    }
+
+    /// Takes back commands that nobody has proposed yet. Whether it did: then they never will be.
+    pub(super) fn withdraw(&self, lane: Lane, ticket: Ticket) -> bool {
+        let mut lanes = self.lock();
+        let queue = match lane {
+            Lane::Internal => &mut lanes.internal,
+            Lane::Client(_) => &mut lanes.clients,
+        };
+        let Some(proposal) = queue.proposals.withdraw(ticket) else {
+            return false;
+        };
+        queue.items -= proposal.items.len();
+        queue.bytes -= proposal.bytes;
+        true
     }
 
     /// Takes what fits into one entry; callers that have given up are passed over.
@@ -250,7 +265,7 @@ mod tests {
     ) -> Result<oneshot::Receiver<Vec<Answer>>, ProposeError> {
         let (reply, answer) = oneshot::channel();
         let items = vec![EncodedItem::new(&Item::internal(Command::Start)); items];
-        queue.push(lane, Proposal { items, bytes, reply }).map(|()| answer)
+        queue.push(lane, Proposal { items, bytes, reply }).map(|_| answer)
     }
 
     #[test]
@@ -346,6 +361,26 @@ mod tests {
         assert_eq!(queue.take().of_clients, 0, "it does not fit the share");
         assert_eq!(queue.take().of_clients, ENTRY_COMMANDS_MAX, "so it goes next");
         drop((large, internal));
+    }
+
+    #[test]
+    fn what_is_taken_back_is_not_proposed_and_makes_room() {
+        let queue = queue(10);
+        let proposal = |items: usize| {
+            let (reply, answer) = oneshot::channel();
+            let items = vec![EncodedItem::new(&Item::internal(Command::Start)); items];
+            (Proposal { items, bytes: 1, reply }, answer)
+        };
+        let (first, _first) = proposal(10);
+        let ticket = queue.push(CLIENT, first).unwrap();
+        let (second, _second) = proposal(1);
+        assert!(queue.push(CLIENT, second).is_err());
+        assert!(queue.withdraw(CLIENT, ticket));
+        assert!(!queue.withdraw(CLIENT, ticket));
+        let (third, _third) = proposal(3);
+        let ticket = queue.push(CLIENT, third).unwrap();
+        assert_eq!(queue.take().items.len(), 3);
+        assert!(!queue.withdraw(CLIENT, ticket), "it is proposed");
     }
 
     #[test]

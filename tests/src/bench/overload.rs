@@ -129,7 +129,7 @@ impl Flood {
             .args(["--connections", &callers.div_ceil(PER_CONNECTION).to_string()])
             .args(["--payload", &PAYLOAD.to_string()])
             .args(["--window", &window.to_string()])
-            .args(["--seconds", &(duration.as_secs() + 2).to_string()])
+            .args(["--seconds", &(duration.as_secs() + 1).to_string()])
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .kill_on_drop(true)
