@@ -21,8 +21,8 @@ pub enum ProposeError {
         /// For people.
         reason: String,
     },
-    /// The queue of proposals is full: nothing was proposed, try again after the delay.
-    #[error("{waiting} commands wait to be proposed, which is the bound; try again in {retry_after_ms} ms")]
+    /// There is no room for it in the queue of proposals, or its turn did not come in time: nothing was proposed, try again after the delay.
+    #[error("{waiting} commands wait to be proposed, too many to take this one; try again in {retry_after_ms} ms")]
     Overloaded {
         /// How many wait.
         waiting: usize,

@@ -64,10 +64,11 @@ pub struct Options {
     pub queue_bytes_max: usize,
     /// Entries proposed and not yet applied. More in flight hide the latency of the disk; fewer make larger groups.
     pub in_flight_entries_max: usize,
-    /// Commands of clients proposed and not yet applied, about: what a command may find before it. A call with many is cut into halves of it. More carry further when peers are far away (512
-    /// every 10 ms are 51,000 a second); fewer let those who ask for little wait less for those who ask for much.
+    /// Commands of clients proposed and not yet applied, about: what a command may find before it. A call with many is cut into halves of it.
+    /// More carry further when peers are far away (512 every 10 ms are 51,000 a second); fewer let those who ask for little wait less for
+    /// those who ask for much.
     pub in_flight_items_max: usize,
-    /// A proposal without an outcome after this time is reported as unknown.
+    /// A proposal without an outcome after this time is reported as unknown, or as refused when it was still waiting.
     pub propose_timeout_ms: u64,
     /// A read barrier without an answer after this time fails.
     pub read_timeout_ms: u64,

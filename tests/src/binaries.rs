@@ -40,7 +40,7 @@ pub fn scratch() -> Result<PathBuf> {
     Ok(scratch)
 }
 
-/// Returns the path of `schednode` or `schedcli`.
+/// Returns the path of one of the workspace's programs.
 ///
 /// # Errors
 /// It is missing, or older than one of its sources: a test that passes on last week's binary proves nothing.

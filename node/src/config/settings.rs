@@ -94,7 +94,8 @@ pub struct Settings {
     #[arg(long, env = "SCHED_CONNECTIONS_MAX", value_name = "N")]
     pub connections_max: Option<u32>,
 
-    /// Calls of clients in progress at once; more are refused with a delay to try again. A connection gets no more than it leaves to others: one alone half of them.
+    /// Calls of clients in progress at once; more are refused with a delay to try again. A connection gets no more than it leaves to others:
+    /// one alone half of them.
     #[arg(long, env = "SCHED_CALLS_MAX", value_name = "N")]
     pub calls_max: Option<u32>,
 

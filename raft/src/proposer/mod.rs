@@ -64,12 +64,12 @@ pub(crate) async fn propose(core: &Core, lane: Lane, items: Vec<Item>) -> Vec<An
     }
     let deadline = tokio::time::Instant::now() + Duration::from_millis(core.options.propose_timeout_ms);
     let mut answers = Vec::with_capacity(items.len());
-    // All parts are queued before the first is waited for, so that they travel in neighbouring entries.
     let together = match lane {
         Lane::Internal => ENTRY_COMMANDS_MAX,
         // Half of what may be under way: what one has sent does not fill it.
         Lane::Client(_) => (core.options.in_flight_items_max / 2).clamp(1, ENTRY_COMMANDS_MAX),
     };
+    // All parts are queued before the first is waited for, so that they travel in neighbouring entries.
     let parts = split(items, together).into_iter();
     let parts: Vec<Part> = parts.map(|part| enqueue(core, lane, part)).collect();
     for part in parts {

@@ -122,7 +122,7 @@ impl Flood {
             Way::Stream(window) => ("stream", window),
         };
         let leader = &cluster.nodes[cluster.leader().await?].client;
-        let process = Command::new(binaries::folder()?.join("load"))
+        let process = Command::new(binaries::path("load")?)
             .arg(mode)
             .args(["--endpoint", leader])
             .args(["--callers", &callers.to_string()])
